@@ -1,0 +1,24 @@
+package models
+
+import (
+	"errors"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+)
+
+// Marshal gives the JSON that is kept in etcd.
+func Marshal(m proto.Message) ([]byte, error) { return protojson.Marshal(m) }
+
+// Unmarshal reads the JSON that is kept in etcd. An unknown or mistyped field is an
+// error that names it.
+func Unmarshal(data []byte, m proto.Message) error {
+	err := protojson.Unmarshal(data, m)
+	if err == nil {
+		return nil
+	}
+	// protojson begins its errors with "proto:" and a space that varies by design.
+	text := strings.ReplaceAll(err.Error(), "\u00a0", " ")
+	return errors.New("JSON: " + strings.TrimSpace(strings.TrimPrefix(text, "proto:")))
+}

@@ -1,0 +1,72 @@
+package models
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// DefaultPrefix is where everything of Patchbay stands in etcd.
+const DefaultPrefix = "/patchbay/v1/"
+
+// Keys builds and reads the etcd keys of one installation as one node sees it.
+type Keys struct {
+	Prefix string // ends with a slash
+	Node   string // this node's name
+}
+
+// NewKeys returns the keys under prefix (a missing final slash is added) for a node.
+func NewKeys(prefix, node string) Keys {
+	if !strings.HasSuffix(prefix, "/") {
+		prefix += "/"
+	}
+	return Keys{Prefix: prefix, Node: node}
+}
+
+// CrossConnects is the prefix of this node's desired cross-connects.
+func (k Keys) CrossConnects() string { return k.Prefix + "nodes/" + k.Node + "/crossconnects/" }
+
+// CrossConnect is the key of a desired cross-connect of this node.
+func (k Keys) CrossConnect(id string) string { return k.CrossConnects() + Escape(id) }
+
+// Statuses is the prefix of the status of this node's cross-connects.
+func (k Keys) Statuses() string { return k.Prefix + "status/" + k.Node + "/crossconnects/" }
+
+// Status is the key of the status of a cross-connect of this node.
+func (k Keys) Status(id string) string { return k.Statuses() + Escape(id) }
+
+// Agents is the prefix of what all nodes offer.
+func (k Keys) Agents() string { return k.Prefix + "agents/" }
+
+// Agent is the key of what this node offers.
+func (k Keys) Agent() string { return k.Agents() + Escape(k.Node) }
+
+// Services is the prefix of all network services.
+func (k Keys) Services() string { return k.Prefix + "services/" }
+
+// Service is the key of a network service.
+func (k Keys) Service(name string) string { return k.Services() + Escape(name) }
+
+// Endpoints is the prefix of all endpoints.
+func (k Keys) Endpoints() string { return k.Prefix + "endpoints/" }
+
+// Endpoint is the key of an endpoint.
+func (k Keys) Endpoint(name string) string { return k.Endpoints() + Escape(name) }
+
+// Escape makes one key segment of a name: what NSM clients register may hold
+// slashes and other characters, which are percent-encoded.
+func Escape(name string) string {
+	if name == "." || name == ".." {
+		return strings.ReplaceAll(name, ".", "%2E")
+	}
+	return url.PathEscape(name)
+}
+
+// Name reads the name back from a key directly under prefix.
+func Name(prefix, key string) (string, error) {
+	rest, ok := strings.CutPrefix(key, prefix)
+	if !ok || rest == "" || strings.Contains(rest, "/") {
+		return "", fmt.Errorf("key %q is not directly under %q", key, prefix)
+	}
+	return url.PathUnescape(rest)
+}
