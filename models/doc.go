@@ -8,3 +8,13 @@ const (
 	Ethernet = "ETHERNET" // Ethernet frames
 	IP       = "IP"       // IP packets without an Ethernet header
 )
+
+// Side is one of the two ends of a cross-connect, as it stands in interface tags, metrics
+// and the names of fields.
+type Side string
+
+// The two sides.
+const (
+	ClientSide   Side = "client"
+	EndpointSide Side = "endpoint"
+)

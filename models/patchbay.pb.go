@@ -532,7 +532,9 @@ type Request struct {
 	// expires is when the connection is closed unless it is refreshed.
 	Expires *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expires,proto3" json:"expires,omitempty"`
 	// owner is the peer that may change and close it.
-	Owner         string `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
+	Owner string `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
+	// endpointUrl is where the endpoint answers that serves it.
+	EndpointUrl   string `protobuf:"bytes,4,opt,name=endpoint_url,json=endpointUrl,proto3" json:"endpoint_url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -584,6 +586,13 @@ func (x *Request) GetExpires() *timestamppb.Timestamp {
 func (x *Request) GetOwner() string {
 	if x != nil {
 		return x.Owner
+	}
+	return ""
+}
+
+func (x *Request) GetEndpointUrl() string {
+	if x != nil {
+		return x.EndpointUrl
 	}
 	return ""
 }
@@ -1142,8 +1151,20 @@ type Offer struct {
 	Type  string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
 	// dataplane that serves it: kernel or vpp.
 	Dataplane string `protobuf:"bytes,2,opt,name=dataplane,proto3" json:"dataplane,omitempty"`
-	// missing says why the node cannot serve it now; empty: it can.
-	Missing       string `protobuf:"bytes,3,opt,name=missing,proto3" json:"missing,omitempty"`
+	// missing says why the node cannot serve it now, as the rest of a sentence that
+	// begins "node n1": "has no VPP: nothing answers on /run/vpp/api.sock". Empty: it can.
+	Missing string `protobuf:"bytes,3,opt,name=missing,proto3" json:"missing,omitempty"`
+	// class is LOCAL, between a workload and its node, or REMOTE, between nodes; empty: LOCAL.
+	Class string `protobuf:"bytes,4,opt,name=class,proto3" json:"class,omitempty"`
+	// payloads that it carries; empty: any.
+	Payloads []string `protobuf:"bytes,5,rep,name=payloads,proto3" json:"payloads,omitempty"`
+	// sharedMemory says that packets stay in memory that both sides map.
+	SharedMemory bool `protobuf:"varint,6,opt,name=shared_memory,json=sharedMemory,proto3" json:"shared_memory,omitempty"`
+	// direct says that two ends on this node can be linked by it with no forwarder in between.
+	Direct bool `protobuf:"varint,7,opt,name=direct,proto3" json:"direct,omitempty"`
+	// joins says that the dataplane can cross-connect it, also with a different mechanism that
+	// joins on the same dataplane.
+	Joins         bool `protobuf:"varint,8,opt,name=joins,proto3" json:"joins,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1197,6 +1218,41 @@ func (x *Offer) GetMissing() string {
 		return x.Missing
 	}
 	return ""
+}
+
+func (x *Offer) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *Offer) GetPayloads() []string {
+	if x != nil {
+		return x.Payloads
+	}
+	return nil
+}
+
+func (x *Offer) GetSharedMemory() bool {
+	if x != nil {
+		return x.SharedMemory
+	}
+	return false
+}
+
+func (x *Offer) GetDirect() bool {
+	if x != nil {
+		return x.Direct
+	}
+	return false
+}
+
+func (x *Offer) GetJoins() bool {
+	if x != nil {
+		return x.Joins
+	}
+	return false
 }
 
 // Agent is what a node offers: agents/<node>, on a lease.
@@ -1318,13 +1374,14 @@ const file_models_patchbay_proto_rawDesc = "" +
 	"\x06client\x18\x05 \x01(\v2\x17.patchbay.v1.AttachmentR\x06client\x123\n" +
 	"\bendpoint\x18\x06 \x01(\v2\x17.patchbay.v1.AttachmentR\bendpoint\x12\x1a\n" +
 	"\bdecision\x18\a \x03(\tR\bdecision\x12.\n" +
-	"\arequest\x18\b \x01(\v2\x14.patchbay.v1.RequestR\arequest\"\x8b\x01\n" +
+	"\arequest\x18\b \x01(\v2\x14.patchbay.v1.RequestR\arequest\"\xae\x01\n" +
 	"\aRequest\x124\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\n" +
 	"connection\x124\n" +
 	"\aexpires\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12\x14\n" +
-	"\x05owner\x18\x03 \x01(\tR\x05owner\"\xf5\x01\n" +
+	"\x05owner\x18\x03 \x01(\tR\x05owner\x12!\n" +
+	"\fendpoint_url\x18\x04 \x01(\tR\vendpointUrl\"\xf5\x01\n" +
 	"\x10AttachmentStatus\x12\x1c\n" +
 	"\tmechanism\x18\x01 \x01(\tR\tmechanism\x12\x1c\n" +
 	"\tinterface\x18\x02 \x01(\tR\tinterface\x12\x17\n" +
@@ -1384,11 +1441,16 @@ const file_models_patchbay_proto_rawDesc = "" +
 	"\x05owner\x18\b \x01(\tR\x05owner\x1aN\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
-	"\x05value\x18\x02 \x01(\v2\x13.patchbay.v1.LabelsR\x05value:\x028\x01\"S\n" +
+	"\x05value\x18\x02 \x01(\v2\x13.patchbay.v1.LabelsR\x05value:\x028\x01\"\xd8\x01\n" +
 	"\x05Offer\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x1c\n" +
 	"\tdataplane\x18\x02 \x01(\tR\tdataplane\x12\x18\n" +
-	"\amissing\x18\x03 \x01(\tR\amissing\"\x9d\x01\n" +
+	"\amissing\x18\x03 \x01(\tR\amissing\x12\x14\n" +
+	"\x05class\x18\x04 \x01(\tR\x05class\x12\x1a\n" +
+	"\bpayloads\x18\x05 \x03(\tR\bpayloads\x12#\n" +
+	"\rshared_memory\x18\x06 \x01(\bR\fsharedMemory\x12\x16\n" +
+	"\x06direct\x18\a \x01(\bR\x06direct\x12\x14\n" +
+	"\x05joins\x18\b \x01(\bR\x05joins\"\x9d\x01\n" +
 	"\x05Agent\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1c\n" +
