@@ -1,0 +1,205 @@
+package negotiation
+
+import (
+	"slices"
+	"strings"
+)
+
+// reasons says why what was taken was taken, then why each of the rest was not.
+func (n *negotiation) reasons() []string {
+	c, e, t := n.best.client, n.best.endpoint, n.best.tunnel
+	told := teller{lines: make([]string, 0, len(n.client.entries)+len(n.tunnels.entries)+1)}
+	at, to := nodeName(n.client.node), nodeName(n.endpoint.node)
+	switch {
+	case n.best.direct:
+		told.tell(c.name, "both ends on "+at+", linked directly")
+	case n.oneNode && c.name == e.name:
+		told.tell(c.name, "both ends on "+at+plane(c))
+	default:
+		told.tell(c.name, "client on "+at+plane(c))
+		told.tell(e.name, "endpoint on "+to+plane(e))
+	}
+	if t != nil {
+		told.tell(t.name, "tunnel between "+at+" and "+to)
+	}
+	n.others(&told)
+	return told.lines
+}
+
+func plane(x *entry) string {
+	if x.offer.GetDataplane() == "" {
+		return ""
+	}
+	return ", dataplane " + x.offer.GetDataplane()
+}
+
+// others gives the reasons for all that was not taken: the client's, the endpoint's, the
+// tunnels, each in its order.
+func (n *negotiation) others(told *teller) {
+	for i := range n.client.entries {
+		if x := &n.client.entries[i]; !told.knows(x.name) {
+			told.tell(x.name, n.whyNotClient(x))
+		}
+	}
+	for i := range n.endpoint.entries {
+		if x := &n.endpoint.entries[i]; !told.knows(x.name) {
+			told.tell(x.name, n.whyNotEndpoint(x))
+		}
+	}
+	for i := range n.tunnels.entries {
+		if x := &n.tunnels.entries[i]; !told.knows(x.name) {
+			told.tell(x.name, n.whyNotTunnel(x))
+		}
+	}
+}
+
+func (n *negotiation) whyNotClient(x *entry) string {
+	switch {
+	case x.why != "":
+		return x.why
+	case x.best == unreached:
+		return n.unjoined(x, &n.client, &n.endpoint)
+	}
+	switch rule(x.best, n.best.score) {
+	case preferClient:
+		return "the configuration prefers " + n.best.client.name
+	case preferEndpoint:
+		return "the configuration prefers " + n.best.endpoint.name
+	case preferTunnel:
+		return "the configuration prefers " + n.best.tunnel.name
+	case reach:
+		switch {
+		case n.request.Direct && n.best.direct:
+			return "policy path direct takes " + n.best.client.name + ", which needs no forwarder"
+		case !n.oneNode:
+			return "no memory is shared between " + nodeName(n.client.node) + " and " + nodeName(n.endpoint.node)
+		}
+		return n.endpoint.lacks()
+	}
+	return n.client.first(n.best.client)
+}
+
+// whyNotEndpoint is for what the client does not name.
+func (n *negotiation) whyNotEndpoint(x *entry) string {
+	switch {
+	case x.why != "":
+		return x.why
+	case x.best == unreached:
+		return n.unjoined(x, &n.endpoint, &n.client)
+	}
+	switch rule(x.best, n.best.score) {
+	case preferClient:
+		return "the configuration prefers " + n.best.client.name
+	case preferEndpoint:
+		return "the configuration prefers " + n.best.endpoint.name
+	case preferTunnel:
+		return "the configuration prefers " + n.best.tunnel.name
+	case endpointOrder:
+		return n.endpoint.first(n.best.endpoint)
+	}
+	return n.client.lacks()
+}
+
+func (n *negotiation) whyNotTunnel(x *entry) string {
+	switch {
+	case x.why != "":
+		return x.why
+	case n.client.usable() == "":
+		return "client has nothing usable to join it with"
+	case n.endpoint.usable() == "":
+		return "endpoint has nothing usable to join it with"
+	case x.best == unreached:
+		return "it cannot be joined with a mechanism at each end"
+	case rule(x.best, n.best.score) == preferTunnel:
+		return "the configuration prefers " + n.best.tunnel.name
+	}
+	return n.tunnels.first(n.best.tunnel)
+}
+
+// unjoined says why what own could use was on no path: nothing that other could use joins it.
+func (n *negotiation) unjoined(x *entry, own, other *side) string {
+	names := other.usable()
+	at, to := nodeName(n.client.node), nodeName(n.endpoint.node)
+	switch {
+	case names == "" && len(other.entries) == 0:
+		return nodeName(other.node) + " offers nothing to the " + other.who
+	case names == "":
+		return other.who + " has nothing usable to join it with"
+	case !n.oneNode && n.tunnels.usable() == "":
+		return at + " and " + to + " have no tunnel in common"
+	case !n.oneNode:
+		return at + " and " + to + " cannot join it through " + n.tunnels.usable() + " with " + names
+	}
+	switch y := other.find(x.name); {
+	case y == nil || y.why != "":
+		return other.lacks() + ", and " + at + " cannot join it with " + names
+	case x.offer.GetDirect():
+		return at + " has no forwarder for it; policy path direct would link both ends directly"
+	}
+	return at + " cannot join two of it"
+}
+
+// usable names what the side can use.
+func (s *side) usable() string {
+	var names []string
+	for i := range s.entries {
+		if s.entries[i].why == "" {
+			names = append(names, s.entries[i].name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// decided says that the side has but one mechanism left.
+func (s *side) decided() string {
+	if s.who == client {
+		return "client insists on " + s.only
+	}
+	return "endpoint chose " + s.only
+}
+
+// lacks says that the side does not have a mechanism that the other has.
+func (s *side) lacks() string {
+	switch {
+	case s.only != "":
+		return s.decided()
+	case s.who == client:
+		return "client does not ask for it"
+	}
+	return "endpoint does not offer it"
+}
+
+// first says that the side's order put another mechanism first.
+func (s *side) first(taken *entry) string {
+	switch {
+	case !s.named:
+		return nodeName(s.node) + " offers " + taken.name + " first"
+	case s.who == "":
+		return taken.name + " is preferred"
+	}
+	return s.who + " prefers " + taken.name
+}
+
+// teller collects one line for each mechanism.
+type teller struct {
+	lines []string
+}
+
+// tell adds a line, or to the line of a mechanism that is taken in two places.
+func (t *teller) tell(name, why string) {
+	if i := t.line(name); i >= 0 {
+		t.lines[i] += "; " + why
+		return
+	}
+	t.lines = append(t.lines, name+": "+why)
+}
+
+func (t *teller) knows(name string) bool { return t.line(name) >= 0 }
+
+// line finds a mechanism's line. Names have no spaces, so no other name's begins like it.
+func (t *teller) line(name string) int {
+	return slices.IndexFunc(t.lines, func(l string) bool {
+		rest, ok := strings.CutPrefix(l, name)
+		return ok && strings.HasPrefix(rest, ": ")
+	})
+}

@@ -1,0 +1,137 @@
+package negotiation
+
+import (
+	"slices"
+
+	"go.patchbay.dev/models"
+)
+
+const (
+	client   = "client"
+	endpoint = "endpoint"
+)
+
+// entry is one mechanism in one place: at an end or as the tunnel.
+type entry struct {
+	name  string
+	offer *models.Offer // of the end's node; of a tunnel: of the client's node
+	far   *models.Offer // of a tunnel: of the endpoint's node
+	why   string        // why it cannot be used here; empty: it can
+	pref  uint8         // place in the configuration's preferences
+	index uint8         // place among the entries
+	best  score         // of the best path that takes it here
+}
+
+// side is all that is in play in one place, best first.
+type side struct {
+	who     string
+	node    *models.Agent
+	named   bool   // the order is the end's own, not its node's
+	only    string // see End.Only
+	entries []entry
+}
+
+// newEnd lists what is in play at an end and says what of it can be used.
+func newEnd(who string, e End, r *Request) side {
+	s := side{who: who, node: e.Node, named: len(e.Speaks) > 0, only: e.Only}
+	names := e.Speaks
+	if e.Only != "" && !slices.Contains(names, e.Only) {
+		names = append(slices.Clip(names), e.Only)
+	}
+	if len(names) == 0 {
+		for _, o := range e.Node.GetOffers() {
+			if o.GetClass() != Remote {
+				names = append(names, o.GetType())
+			}
+		}
+	}
+	s.add(names, r)
+	for i := range s.entries {
+		x := &s.entries[i]
+		x.offer, x.why = usable(e.Node, x.name, r.Payload)
+		if s.only != "" && x.name != s.only {
+			x.why = s.decided()
+		}
+	}
+	return s
+}
+
+// newTunnels lists what is in play between two nodes.
+func newTunnels(r *Request) side {
+	near, far := r.Client.Node, r.Endpoint.Node
+	s := side{node: near, named: len(r.Tunnels) > 0}
+	names := r.Tunnels
+	if len(names) == 0 {
+		for _, o := range slices.Concat(near.GetOffers(), far.GetOffers()) {
+			if o.GetClass() == Remote {
+				names = append(names, o.GetType())
+			}
+		}
+	}
+	s.add(names, r)
+	for i := range s.entries {
+		x := &s.entries[i]
+		if x.offer, x.why = usable(near, x.name, r.Payload); x.why == "" {
+			x.far, x.why = usable(far, x.name, r.Payload)
+		}
+		if x.why == "" && (x.offer.GetClass() != Remote || x.far.GetClass() != Remote) {
+			x.why = "it does not reach from node to node"
+		}
+	}
+	return s
+}
+
+// add makes an entry of each name, the first of equals.
+func (s *side) add(names []string, r *Request) {
+	s.entries = make([]entry, 0, len(names))
+	for _, name := range names {
+		if s.find(name) == nil {
+			s.entries = append(s.entries, entry{name: name, best: unreached,
+				pref: place(r.Prefer, name), index: small(len(s.entries))})
+		}
+	}
+}
+
+func (s *side) find(name string) *entry {
+	for i := range s.entries {
+		if s.entries[i].name == name {
+			return &s.entries[i]
+		}
+	}
+	return nil
+}
+
+// usable finds a node's offer for an end, or says why there is none. Of two offers of the
+// same type, by two dataplanes, the first that can serve is taken.
+func usable(node *models.Agent, name, payload string) (*models.Offer, string) {
+	why := nodeName(node) + " does not offer it"
+	for _, o := range node.GetOffers() {
+		switch {
+		case o.GetType() != name:
+		case o.GetMissing() != "":
+			why = nodeName(node) + " " + o.GetMissing()
+		case payload != "" && len(o.GetPayloads()) > 0 && !slices.Contains(o.GetPayloads(), payload):
+			why = "it does not carry " + payload + " on " + nodeName(node)
+		default:
+			return o, ""
+		}
+	}
+	return nil, why
+}
+
+func nodeName(n *models.Agent) string {
+	if n.GetNode() == "" {
+		return "the node"
+	}
+	return "node " + n.GetNode()
+}
+
+// place is where name stands in a list, or behind all that stand in it.
+func place(list []string, name string) uint8 {
+	if i := slices.Index(list, name); i >= 0 {
+		return small(i)
+	}
+	return small(len(list))
+}
+
+func small(i int) uint8 { return uint8(min(i, 255)) }
