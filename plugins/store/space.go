@@ -1,0 +1,61 @@
+package store
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+
+	"go.etcd.io/etcd/server/v3/storage/backend"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// reserve is what a write must leave of the disk: two segments of the log (etcd
+	// allocates the next one while it fills one) and as much for the database, its
+	// compaction and whoever else fills the disk at that moment. etcd itself has no answer
+	// to a full disk but to end the process.
+	reserve = 4 * segmentBytes
+
+	// ahead is how much of the database beyond its present end has blocks on the disk, so
+	// that what is on its way from the log to the database finds room there.
+	ahead = 4 << 20
+)
+
+// room is the room on the disk of the data directory.
+type room struct{ dir string }
+
+// check is nil when a write has room.
+func (r room) check() error { return r.checkFor(0) }
+
+// checkFor is nil when there is room for so many bytes, too.
+func (r room) checkFor(bytes int64) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(r.dir, &fs); err != nil {
+		return unavailable("etcd.data_dir %s: %s", r.dir, err)
+	}
+	free := fs.Bavail * uint64(fs.Bsize)
+	switch {
+	case free < reserve+uint64(bytes):
+		return unavailable("no space on the disk of etcd.data_dir %s: less than %d MiB are free", r.dir, reserve>>20)
+	case fs.Files > 0 && fs.Ffree < 16:
+		return unavailable("no space on the disk of etcd.data_dir %s: no inodes are free", r.dir)
+	case fs.Flags&unix.ST_RDONLY != 0:
+		return unavailable("the disk of etcd.data_dir %s is mounted read-only", r.dir)
+	}
+	return nil
+}
+
+// backUp gives the database blocks on the disk as far as it may grow between two calls. A
+// file system that cannot do so is no error: it only makes a full disk more dangerous.
+func (r room) backUp(db backend.Backend) error {
+	f, err := os.OpenFile(filepath.Join(r.dir, "member", "snap", "db"), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, db.Size()+ahead)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,323 @@
+package store
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// smallDisk mounts a file system of its own for the test.
+func smallDisk(t *testing.T, size int) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
+		t.Skip("a small disk needs the right to mount one:", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// ballast is a file that takes all the room there is.
+type ballast struct {
+	t    *testing.T
+	path string
+}
+
+func (b ballast) fill() {
+	b.t.Helper()
+	f, err := os.Create(b.path)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer f.Close()
+	// First in one go, then what is left of it.
+	for size := int64(64 << 20); size >= 4096; size /= 2 {
+		for end, _ := f.Seek(0, 2); unix.Fallocate(int(f.Fd()), 0, end, size) == nil; end, _ = f.Seek(0, 2) {
+		}
+	}
+}
+
+func (b ballast) drop() {
+	b.t.Helper()
+	if err := os.Remove(b.path); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	dir := smallDisk(t, 80<<20)
+	b := ballast{t, filepath.Join(dir, "ballast")}
+	c := Config{DataDir: filepath.Join(dir, "data"), Listen: "unix://" + filepath.Join(dir, "sock"), Log: testLog(t)}
+	s := open(t, c)
+	orchestrator := open(t, Config{Endpoints: []string{c.Listen}})
+	v, _ := watch(t, s, "/")
+	mustPut(t, s, "/a", "before")
+	if _, err := s.PutLeased(t.Context(), "/leased", []byte("x"), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	values, _ := hold(t, s, "/held", time.Hour)
+	values <- []byte("1")
+	v.has(t, "/held", "1")
+
+	b.fill()
+	start := time.Now()
+	_, put := s.Put(t.Context(), "/a", []byte("while it is full"))
+	_, del := s.Delete(t.Context(), "/a")
+	_, create := s.Create(t.Context(), "/b", nil)
+	_, leased := s.PutLeased(t.Context(), "/b", nil, time.Minute)
+	for what, err := range map[string]error{"put": put, "delete": del, "create": create, "put leased": leased} {
+		if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "no space") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("four requests took %v to fail", took)
+	}
+	if _, err := orchestrator.Put(t.Context(), "/a", nil); err == nil || !strings.Contains(err.Error(), "no space") {
+		t.Errorf("put through the listener: %v", err)
+	}
+	if err := untilDown(t, s); !strings.Contains(err.Error(), "no space") {
+		t.Error(err)
+	}
+	if kv, err := s.Get(t.Context(), "/a"); err != nil || string(kv.Value) != "before" {
+		t.Errorf("reading goes on: %+v, %v", kv, err)
+	}
+	if _, err := s.PutLeased(t.Context(), "/held", []byte("1"), time.Hour); err != nil {
+		t.Errorf("renewing a lease needs no room: %v", err)
+	}
+	v.has(t, "/leased", "") // etcd's own writes have room, and the watch lives
+
+	b.drop()
+	mustPut(t, s, "/a", "after")
+	mustPut(t, orchestrator, "/b", "after")
+	v.has(t, "/a", "after")
+	v.has(t, "/b", "after")
+	untilUp(t, s)
+	if n := v.count(); n != 1 {
+		t.Errorf("%d snapshots: the watch was interrupted", n)
+	}
+	s.Close()
+}
+
+func TestFullDiskAtStart(t *testing.T) {
+	t.Parallel()
+	dir := smallDisk(t, 80<<20)
+	b := ballast{t, filepath.Join(dir, "ballast")}
+	c := Config{DataDir: filepath.Join(dir, "data"), Listen: "unix://" + filepath.Join(dir, "sock"), Log: testLog(t)}
+	first := open(t, c)
+	mustPut(t, first, "/a", "1")
+	first.Close()
+	b.fill()
+	s := open(t, c)
+	v, _ := watch(t, s, "/")
+	if err := s.Up(); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "no space") {
+		t.Error(err)
+	}
+	failsAtOnce(t, s)
+	b.drop()
+	v.has(t, "/a", "1")
+	mustPut(t, s, "/a", "2")
+	s.Close()
+}
+
+// The disk becomes full and free again under many writers: etcd never hits the wall, and
+// nothing that was acknowledged is lost.
+func TestDiskThatFillsUnderWriters(t *testing.T) {
+	t.Parallel()
+	dir := smallDisk(t, 120<<20)
+	b := ballast{t, filepath.Join(dir, "ballast")}
+	c := Config{DataDir: filepath.Join(dir, "data"), Log: testLog(t)}
+	s := open(t, c)
+	var refused, written atomic.Int64
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	last := make([]int, 8)
+	for w := range last {
+		wg.Go(func() {
+			for i := 1; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				value := append(fmt.Appendf(nil, "%d ", i), bytes.Repeat([]byte("x"), 2000)...)
+				_, err := s.Put(t.Context(), fmt.Sprint("/w/", w), value)
+				switch {
+				case err == nil:
+					last[w] = i
+					written.Add(1)
+				case errors.Is(err, ErrUnavailable) && strings.Contains(err.Error(), "no space"):
+					refused.Add(1)
+				default:
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 5 {
+		b.fill()
+		before := refused.Load()
+		eventually(t, "refused writes", func() bool { return refused.Load() > before+100 })
+		b.drop()
+		done := written.Load()
+		eventually(t, "writes", func() bool { return written.Load() > done+200 })
+	}
+	close(stop)
+	wg.Wait()
+	s.Close()
+	again := open(t, c)
+	for w, i := range last {
+		kv, err := again.Get(t.Context(), fmt.Sprint("/w/", w))
+		if err != nil || !strings.HasPrefix(string(kv.Value), fmt.Sprint(i, " ")) {
+			t.Errorf("writer %d: %.10s, acknowledged was %d, %v", w, kv.Value, i, err)
+		}
+	}
+	again.Close()
+}
+
+// Somebody else has taken what was etcd's own: its log cannot be written any more. The
+// process ends, saying so, and the next one goes on when there is room.
+func TestTheWall(t *testing.T) {
+	dir := smallDisk(t, 80<<20)
+	b := ballast{t, filepath.Join(dir, "ballast")}
+	cmd := helper(t, "leased", dir)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer time.AfterFunc(patience, func() { cmd.Process.Kill() }).Stop()
+	var said strings.Builder
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if lines.Text() == "ready" {
+			punch(t, filepath.Join(dir, "data/member/wal"))
+			b.fill()
+		}
+		said.WriteString(lines.Text() + "\n")
+	}
+	err = cmd.Wait() // the key that expires is a write of etcd's own
+	if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(said.String(), "what is programmed stays") || strings.Contains(said.String(), "goroutine") {
+		t.Errorf("%v, and it said:\n%s", err, said.String())
+	}
+	b.drop()
+	s := open(t, Config{DataDir: filepath.Join(dir, "data"), Log: testLog(t)})
+	if kv, err := s.Get(t.Context(), "/a"); err != nil || string(kv.Value) != "kept" {
+		t.Errorf("%+v, %v", kv, err)
+	}
+	mustPut(t, s, "/a", "and on")
+	s.Close()
+}
+
+// punch takes the blocks that logs have beyond what is written.
+func punch(t *testing.T, dir string) {
+	t.Helper()
+	logs, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(logs) == 0 {
+		t.Fatal(logs, err)
+	}
+	for _, path := range logs {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		end := (int64(len(bytes.TrimRight(content, "\x00"))) + 4095) &^ 4095
+		if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, end, int64(len(content))-end); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestQuota(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	c := Config{DataDir: dir, Log: testLog(t), tuning: tuning{quota: 8 << 20, every: 10 * time.Millisecond}}
+	s := open(t, c)
+	var err error
+	n := 0
+	for ; err == nil && n < 1000; n++ {
+		_, err = s.Put(t.Context(), fmt.Sprint("/big/", n), make([]byte, 100_000))
+	}
+	if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "quota") {
+		t.Fatalf("after %d puts: %v", n, err)
+	}
+	if err := untilDown(t, s); !strings.Contains(err.Error(), "quota") {
+		t.Error(err)
+	}
+	s.Close()
+	s = open(t, c) // the alarm is on record
+	v, _ := watch(t, s, "/")
+	if err := untilDown(t, s); !strings.Contains(err.Error(), "quota") {
+		t.Error(err)
+	}
+	if _, err := s.Get(t.Context(), "/big/0"); err != nil {
+		t.Errorf("reading goes on: %v", err)
+	}
+	for i := range n {
+		if _, err := s.Delete(t.Context(), fmt.Sprint("/big/", i)); err != nil {
+			t.Fatalf("deleting goes on: %v", err)
+		}
+	}
+	untilUp(t, s)
+	mustPut(t, s, "/a", "after")
+	v.has(t, "/a", "after")
+}
+
+// A database that was large once and is not any more gives back its memory and disk.
+func TestDatabaseShrinks(t *testing.T) {
+	t.Parallel()
+	const limit = 4 << 20
+	s := open(t, Config{
+		DataDir: filepath.Join(t.TempDir(), "data"), Log: testLog(t),
+		tuning: tuning{keep: 10, step: 10, every: 10 * time.Millisecond, large: limit},
+	})
+	size := func() int64 {
+		r, err := s.session.client.Status(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.DbSize
+	}
+	grown := false
+	for range 100 {
+		mustPut(t, s, "/big", string(make([]byte, 1<<20)))
+		if grown = size() > limit; grown {
+			break
+		}
+	}
+	if !grown {
+		t.Fatal("the database never was large")
+	}
+	eventually(t, "a small database", func() bool {
+		mustPut(t, s, "/big", "small")
+		return size() < limit/2
+	})
+	mustPut(t, s, "/big", "still works")
+}
