@@ -1,0 +1,82 @@
+package linux
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"strings"
+)
+
+// Marks of what is ours in the kernel.
+const (
+	// Group is the interface group of everything made here, "patc" as a number, see
+	// [Options]. It is set by the request that makes an interface, so nothing of ours is
+	// ever without it.
+	Group = 0x70617463
+	// Protocol is the originator of our routes, rules, neighbours and addresses
+	// (rtm_protocol, FRA_PROTOCOL, NDA_PROTOCOL, IFA_PROTO). The kernel leaves 5–255 to
+	// user space; 112 is not among those that iproute2's rt_protos names.
+	Protocol = 112
+)
+
+// groupOf gives an agent beside the machine's own another group; "" is the machine's own.
+func groupOf(instance string) uint32 {
+	if instance == "" {
+		return Group
+	}
+	sum := sha256.Sum256([]byte(instance))
+	return Group&0xff000000 | binary.BigEndian.Uint32(sum[:])&0x00ffffff
+}
+
+// A Side is one end of a connection.
+type Side string
+
+// The two sides.
+const (
+	Client   Side = "client"
+	Endpoint Side = "endpoint"
+)
+
+// Sides are both of them.
+var Sides = [2]Side{Client, Endpoint}
+
+// A Tag says whose interface it is; as text it is the interface's alias.
+type Tag struct {
+	ID   string // of the cross-connect
+	Side Side
+}
+
+// String is the tag as users see it in `ip link`: patchbay:<id>:<side>.
+func (t Tag) String() string { return "patchbay:" + t.ID + ":" + string(t.Side) }
+
+// ParseTag reads an alias; ok is false if it is not one of ours.
+func ParseTag(alias string) (t Tag, ok bool) {
+	rest, ok := strings.CutPrefix(alias, "patchbay:")
+	id, side, found := strings.Cut(rest, ":")
+	t = Tag{ID: id, Side: Side(side)}
+	return t, ok && found && id != "" && (t.Side == Client || t.Side == Endpoint)
+}
+
+// MAC derives the Ethernet address of an interface whose record gives none: unicast,
+// locally administered, the same at every start.
+func (t Tag) MAC() MAC {
+	sum := sha256.Sum256([]byte(t.String()))
+	mac := MAC(sum[:6])
+	mac[0] = mac[0]&^1 | 2
+	return mac
+}
+
+// A MAC is an Ethernet address.
+type MAC [6]byte
+
+// ParseMAC reads an Ethernet address like 02:00:00:00:00:01.
+func ParseMAC(s string) (MAC, error) {
+	hw, err := net.ParseMAC(s)
+	if err != nil || len(hw) != len(MAC{}) {
+		return MAC{}, fmt.Errorf("%q is not an Ethernet address", s)
+	}
+	return MAC(hw), nil
+}
+
+func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }

@@ -1,0 +1,43 @@
+package linux
+
+import (
+	"fmt"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// visiting runs f on a thread of its own, which f may lead from one namespace to the
+// next. A thread that cannot return stays locked to its goroutine and dies with it.
+func (n *Namespaces) visiting(f func(enter func(fd int) error) error) error {
+	return offMain(func() error {
+		err := f(func(fd int) error {
+			if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+				return fmt.Errorf("enter the network namespace: %w", err)
+			}
+			return nil
+		})
+		if back := unix.Setns(n.ownFd, unix.CLONE_NEWNET); back == nil {
+			runtime.UnlockOSThread()
+		} else {
+			n.log.Warn("a thread cannot return to the agent's network namespace and ends", "error", back)
+		}
+		return err
+	})
+}
+
+// offMain runs f on a locked thread that is not the main one: that cannot die, and it
+// stands for the process in /proc/<pid>/ns/net. f may unlock.
+func offMain(f func() error) error {
+	result := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			result <- offMain(f) // on another thread, as this one is taken
+			runtime.UnlockOSThread()
+			return
+		}
+		result <- f()
+	}()
+	return <-result
+}
