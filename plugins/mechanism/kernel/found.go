@@ -1,0 +1,151 @@
+package kernel
+
+import (
+	"fmt"
+
+	"go.patchbay.dev/plugins/linux"
+	"go.patchbay.dev/plugins/reconcile"
+)
+
+// pairsIn makes pairs of the interfaces that were seen, and takes them for all there are.
+func (m *Mechanism) pairsIn(l *look, wanted map[string]Veth) []reconcile.Found[Veth] {
+	g := gathering{look: l, wanted: wanted, byMAC: map[linux.MAC]linux.Tag{}, byKey: map[string][2][]linux.Link{}}
+	for key, spec := range wanted {
+		for i, tag := range tagsOf(key) {
+			g.byMAC[spec.Ends[i].MAC] = tag
+		}
+	}
+	for _, s := range l.surveys {
+		for _, link := range s.Links {
+			g.add(link)
+		}
+	}
+	for _, link := range l.hidden {
+		g.add(link)
+	}
+	known := g.pairs()
+	m.pairs.replace(known)
+	found := make([]reconcile.Found[Veth], len(known))
+	for i, p := range known {
+		found[i] = reconcile.Found[Veth]{Key: p.key, Spec: p.spec}
+	}
+	return found
+}
+
+// A gathering puts ends together.
+type gathering struct {
+	look    *look
+	wanted  map[string]Veth
+	byMAC   map[linux.MAC]linux.Tag
+	byKey   map[string][2][]linux.Link // ends by key and side
+	strange []linux.Link               // of ours, but of which connection?
+}
+
+// add sorts an interface by its tag or, if the agent died before it set one, by its address.
+func (g *gathering) add(l linux.Link) {
+	tag, ok := linux.ParseTag(l.Alias)
+	if !ok && l.Alias == "" {
+		tag, ok = g.byMAC[l.MAC]
+	}
+	if !ok {
+		g.strange = append(g.strange, l)
+		return
+	}
+	key := vethKey(tag.ID)
+	ends := g.byKey[key]
+	i := sideIndex(tag.Side)
+	ends[i] = append(ends[i], l)
+	g.byKey[key] = ends
+}
+
+// pairs returns all pairs: one for each connection, and under keys that nobody wants
+// what else is there.
+func (g *gathering) pairs() (all []*pair) {
+	for key, ends := range g.byKey {
+		a, b, ok := g.choose(key, ends)
+		if ok {
+			all = append(all, g.pair(key, [2]linux.Link{a, b}))
+		}
+		for i := range ends {
+			for _, l := range ends[i] {
+				if !ok || (l.Place != a.Place && l.Place != b.Place) {
+					g.strange = append(g.strange, l)
+				}
+			}
+		}
+	}
+	for _, l := range g.strange {
+		key := vethKey(fmt.Sprintf(":%d:%d", l.NSID, l.Index))
+		all = append(all, &pair{key: key, spec: Veth{broken: true}, links: [2]linux.Link{l}})
+	}
+	return all
+}
+
+// choose finds the two ends that are joined; of several pairs, the one where it is wanted.
+func (g *gathering) choose(key string, ends [2][]linux.Link) (a, b linux.Link, ok bool) {
+	for _, x := range ends[0] {
+		for _, y := range ends[1] {
+			if !joined(x, y) {
+				continue
+			}
+			if !ok || (g.ref(g.wanted[key].Ends[0], x) == g.wanted[key].Ends[0].NetNS && g.ref(g.wanted[key].Ends[1], y) == g.wanted[key].Ends[1].NetNS) {
+				a, b, ok = x, y, true
+			}
+		}
+	}
+	return a, b, ok
+}
+
+// ref is a reference to the namespace that an interface is in: the one that is wanted,
+// if it leads there, else one that leads nowhere.
+func (g *gathering) ref(want End, l linux.Link) string {
+	if s := g.look.byRef[want.NetNS]; s != nil && s.NSID == l.NSID {
+		return want.NetNS
+	}
+	return fmt.Sprintf(":%d", l.NSID)
+}
+
+// pair describes what was found as a spec.
+func (g *gathering) pair(key string, links [2]linux.Link) *pair {
+	p := &pair{key: key, links: links, spec: Veth{MTU: links[0].MTU}}
+	for i, tag := range tagsOf(key) {
+		l := links[i]
+		p.spec.Ends[i] = End{NetNS: g.ref(g.wanted[key].Ends[i], l), Name: l.Name, MAC: l.MAC}
+		if !l.Up || l.Alias != tag.String() || l.MTU != p.spec.MTU {
+			p.spec.broken = true
+		}
+	}
+	return p
+}
+
+// configsIn describes what is set on the interfaces that were seen.
+func configsIn(l *look, wanted map[string]IPConfig) []reconcile.Found[IPConfig] {
+	found := map[string]IPConfig{}
+	for ref, s := range l.surveys {
+		for _, link := range s.Links {
+			tag, ok := linux.ParseTag(link.Alias)
+			if !ok {
+				continue
+			}
+			key := ipKey(tag)
+			want, isWanted := wanted[key]
+			spec := IPConfig{NetNS: ref, Name: link.Name, Config: s.With(link.Index, want.Addresses)}
+			here := l.byRef[want.NetNS] == s
+			if here {
+				spec.NetNS = want.NetNS
+			}
+			_, twice := found[key]
+			if here || (!twice && (isWanted || !spec.Config.Equal(linux.Config{}))) {
+				found[key] = spec
+			}
+		}
+		if s.Stale > 0 {
+			found[KindIPConfig+"/:"+ref] = IPConfig{NetNS: ref}
+		}
+	}
+	all := make([]reconcile.Found[IPConfig], 0, len(found))
+	for key, spec := range found {
+		all = append(all, reconcile.Found[IPConfig]{Key: key, Spec: spec})
+	}
+	return all
+}
