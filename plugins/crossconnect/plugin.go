@@ -1,0 +1,287 @@
+// Package crossconnect makes the node match its desired cross-connects: it watches the
+// records, renders each into values for the engine and publishes the status of each.
+package crossconnect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"go.patchbay.dev/models"
+	"go.patchbay.dev/plugins/reconcile"
+	"go.patchbay.dev/plugins/store"
+)
+
+// Mechanism renders the attachments of one type. Its parameters were checked by Validate
+// before any other method sees them.
+type Mechanism interface {
+	// Type is the wire name: KERNEL, MEMIF, …
+	Type() string
+	// Validate checks the parameters; a *models.FieldError names the parameter.
+	Validate(parameters map[string]string) error
+	// Pair renders two workloads of this mechanism on this node that are joined with
+	// nothing in between.
+	Pair(x *models.CrossConnect) ([]reconcile.Value, error)
+	// Status is what one side has become; it looks in memory only.
+	Status(x *models.CrossConnect, side models.Side) *models.AttachmentStatus
+}
+
+// Store is what this room needs of plugins/store.
+type Store interface {
+	Watch(ctx context.Context, prefix string, fn func(store.Batch)) error
+	List(ctx context.Context, prefix string) ([]store.KV, int64, error)
+	Put(ctx context.Context, key string, value []byte) (int64, error)
+	Delete(ctx context.Context, key string) (int64, error)
+}
+
+// Engine is what this room needs of plugins/reconcile.
+type Engine interface {
+	Apply(changes ...reconcile.Change)
+	Start(ctx context.Context) error
+}
+
+// Event tells of one cross-connect whenever its record or its status has changed.
+// Its messages are shared: nobody may change them.
+type Event struct {
+	ID       string
+	Revision int64                      // of the record
+	Desired  *models.CrossConnect       // the last valid record; nil: gone, or never valid
+	Status   *models.CrossConnectStatus // nil: nothing of it is left
+}
+
+// Options of a Plugin.
+type Options struct {
+	Keys       models.Keys
+	Store      Store
+	Engine     Engine
+	Mechanisms []Mechanism
+	Log        *slog.Logger
+}
+
+// Plugin is the room at work. Its methods may be called at any time.
+type Plugin struct {
+	keys       models.Keys
+	store      Store
+	engine     Engine
+	mechanisms map[string]Mechanism
+	log        *slog.Logger
+	publisher  *publisher
+
+	ready chan struct{} // closed once what is on record has been handed to the engine
+	stop  context.CancelFunc
+	done  sync.WaitGroup
+
+	mu          sync.Mutex
+	records     map[string]*record
+	seen        int64 // the newest revision that the watch has delivered
+	subscribers []func(Event)
+	waiting     map[string]chan struct{} // by id: closed at the next change
+}
+
+// New makes a Plugin that does nothing until Start.
+func New(o Options) *Plugin {
+	p := &Plugin{
+		keys:       o.Keys,
+		store:      o.Store,
+		engine:     o.Engine,
+		mechanisms: map[string]Mechanism{},
+		log:        o.Log,
+		ready:      make(chan struct{}),
+		records:    map[string]*record{},
+		waiting:    map[string]chan struct{}{},
+	}
+	for _, m := range o.Mechanisms {
+		p.mechanisms[m.Type()] = m
+	}
+	p.publisher = newPublisher(o.Store, o.Keys, o.Log)
+	return p
+}
+
+// Subscribe has fn called with every event from now on, in order. It is called with the
+// room locked: it must be quick and must not call back. Subscribe before Start.
+func (p *Plugin) Subscribe(fn func(Event)) { p.subscribers = append(p.subscribers, fn) }
+
+// Start begins to watch and returns at once; Ready tells when the first snapshot has
+// been adopted.
+func (p *Plugin) Start(ctx context.Context) error {
+	ctx, p.stop = context.WithCancel(ctx)
+	p.done.Go(func() {
+		if err := p.store.Watch(ctx, p.keys.CrossConnects(), func(b store.Batch) { p.batch(ctx, b) }); err != nil && ctx.Err() == nil {
+			p.log.Error("watch of the cross-connects ended", "err", err)
+		}
+	})
+	p.done.Go(func() { p.publisher.run(ctx) })
+	return nil
+}
+
+// Stop ends the watch; what is programmed stays.
+func (p *Plugin) Stop() {
+	if p.stop != nil {
+		p.stop()
+	}
+	p.done.Wait()
+}
+
+// Ready is closed once all records have been read and what matches them has been adopted.
+func (p *Plugin) Ready() <-chan struct{} { return p.ready }
+
+// batch takes in what the watch delivers: all records at first and after a gap, else
+// the changes.
+func (p *Plugin) batch(ctx context.Context, b store.Batch) {
+	p.mu.Lock()
+	var changes []reconcile.Change
+	if b.Snapshot {
+		kept := map[string]bool{}
+		for _, kv := range b.Puts {
+			kept[kv.Key] = true
+		}
+		for id, r := range p.records {
+			if !r.deleted && !kept[p.keys.CrossConnect(id)] {
+				changes = p.remove(changes, id, b.Revision)
+			}
+		}
+	}
+	for _, kv := range b.Puts {
+		changes = p.put(changes, kv)
+	}
+	p.seen = max(p.seen, b.Revision)
+	for _, key := range b.Deletes {
+		if id, err := models.Name(p.keys.CrossConnects(), key); err == nil {
+			changes = p.remove(changes, id, b.Revision)
+			p.wake(id)
+		}
+	}
+	// Handed over under the lock, so that the engine sees revisions in their order.
+	p.engine.Apply(changes...)
+	if b.Snapshot {
+		for id := range p.waiting {
+			p.wake(id)
+		}
+	}
+	p.mu.Unlock()
+	if b.Snapshot {
+		p.begin(ctx)
+	}
+}
+
+// begin lets the engine look and act, once the first snapshot has been handed to it.
+func (p *Plugin) begin(ctx context.Context) {
+	select {
+	case <-p.ready:
+		return
+	default:
+	}
+	if err := p.engine.Start(ctx); err != nil {
+		if ctx.Err() == nil {
+			p.log.Error("the engine did not start", "err", err)
+		}
+		return
+	}
+	p.publisher.prune(func(id string) bool { _, _, ok := p.Lookup(id); return ok })
+	close(p.ready)
+}
+
+func (p *Plugin) put(changes []reconcile.Change, kv store.KV) []reconcile.Change {
+	id, err := models.Name(p.keys.CrossConnects(), kv.Key)
+	if err != nil {
+		p.log.Warn("a key that is no record", "key", kv.Key, "err", err)
+		return changes
+	}
+	r := p.records[id]
+	if r == nil {
+		r = &record{}
+		p.records[id] = r
+	}
+	if kv.Revision <= r.revision && !r.deleted {
+		return changes // known: a snapshot repeats what did not change
+	}
+	r.revision, r.deleted, r.invalid = kv.Revision, false, ""
+	x, values, err := p.parse(id, kv.Value)
+	if err != nil {
+		// What was programmed before stays; the status says what is wrong.
+		r.invalid = err.Error()
+		r.settled = kv.Revision
+		p.log.Warn("cross-connect refused", "connection", id, "err", err)
+		p.update(id, r)
+		return changes
+	}
+	r.desired = x
+	p.notify(id, r)
+	return append(changes, reconcile.Change{Group: id, Revision: kv.Revision, Values: values})
+}
+
+func (p *Plugin) remove(changes []reconcile.Change, id string, revision int64) []reconcile.Change {
+	r := p.records[id]
+	if r == nil || r.deleted {
+		return changes
+	}
+	r.deleted, r.revision, r.invalid = true, revision, ""
+	if r.desired == nil {
+		p.gone(id, r) // it was never valid, so nothing of it is programmed
+		return changes
+	}
+	return append(changes, reconcile.Change{Group: id, Revision: revision})
+}
+
+// parse reads and checks a record and renders it.
+func (p *Plugin) parse(id string, data []byte) (*models.CrossConnect, []reconcile.Value, error) {
+	x := &models.CrossConnect{}
+	if err := models.Unmarshal(data, x); err != nil {
+		return nil, nil, err
+	}
+	if x.Id == "" {
+		x.Id = id
+	}
+	if x.Id != id {
+		return nil, nil, &models.FieldError{Field: "id", Reason: fmt.Sprintf("%q differs from the key's %q; make them equal", x.Id, id)}
+	}
+	values, err := p.Render(x)
+	return x, values, err
+}
+
+// Render checks a cross-connect as a whole and gives the values that bring it into
+// being. Its error names the field and the remedy.
+func (p *Plugin) Render(x *models.CrossConnect) ([]reconcile.Value, error) {
+	if err := models.ValidateCrossConnect(x); err != nil {
+		return nil, err
+	}
+	c, err1 := p.mechanism(models.ClientSide, x.Client)
+	_, err2 := p.mechanism(models.EndpointSide, x.Endpoint)
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, err
+	}
+	if ct, et := x.Client.Mechanism.Type, x.Endpoint.Mechanism.Type; ct != et {
+		return nil, &models.FieldError{Field: "endpoint.mechanism.type",
+			Reason: fmt.Sprintf("this node's dataplane cannot join %s to %s; use the same mechanism at both ends", ct, et)}
+	}
+	return c.Pair(x)
+}
+
+// Check says why this node would refuse a cross-connect; its error names the field.
+func (p *Plugin) Check(x *models.CrossConnect) error {
+	_, err := p.Render(x)
+	return err
+}
+
+// CheckMechanism says why this node would refuse a mechanism at one end.
+func (p *Plugin) CheckMechanism(side models.Side, m *models.Mechanism) error {
+	_, err := p.mechanism(side, &models.Attachment{Mechanism: m})
+	return err
+}
+
+// mechanism finds the mechanism of one end and has it check the parameters.
+func (p *Plugin) mechanism(side models.Side, a *models.Attachment) (Mechanism, error) {
+	m := p.mechanisms[a.Mechanism.Type]
+	if m == nil {
+		return nil, &models.FieldError{Field: string(side) + ".mechanism.type",
+			Reason: fmt.Sprintf("this node offers no %q; it offers %s", a.Mechanism.Type, p.types())}
+	}
+	err := m.Validate(a.Mechanism.Parameters)
+	var field *models.FieldError
+	if errors.As(err, &field) {
+		return nil, &models.FieldError{Field: string(side) + ".mechanism.parameters." + field.Field, Reason: field.Reason}
+	}
+	return m, err
+}

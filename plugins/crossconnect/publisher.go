@@ -1,0 +1,177 @@
+package crossconnect
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"go.patchbay.dev/models"
+)
+
+const (
+	// settle is how long a status may wait for a newer one of the same record, so that
+	// what changes twice at once is written once.
+	settle = 10 * time.Millisecond
+	// retry is the pause after a failed write.
+	retry = time.Second
+)
+
+// publisher writes statuses to etcd beside the work: the newest of each record, and
+// none that is there already.
+type publisher struct {
+	store Store
+	keys  models.Keys
+	log   *slog.Logger
+	work  chan struct{} // of size one: there is something to write
+
+	mu     sync.Mutex
+	dirty  map[string]*models.CrossConnectStatus // nil: to be removed
+	exists func(id string) bool                  // once set: statuses of other ids are removed
+}
+
+func newPublisher(s Store, keys models.Keys, log *slog.Logger) *publisher {
+	return &publisher{store: s, keys: keys, log: log, work: make(chan struct{}, 1), dirty: map[string]*models.CrossConnectStatus{}}
+}
+
+// put has the status of a record written soon. The message must not change any more.
+func (w *publisher) put(id string, s *models.CrossConnectStatus) {
+	w.mu.Lock()
+	w.dirty[id] = s
+	w.mu.Unlock()
+	w.kick()
+}
+
+// remove has the status of a record removed soon.
+func (w *publisher) remove(id string) { w.put(id, nil) }
+
+// prune has every status removed of whose id exists says no: what a record left that was
+// deleted while the agent was away.
+func (w *publisher) prune(exists func(id string) bool) {
+	w.mu.Lock()
+	w.exists = exists
+	w.mu.Unlock()
+	w.kick()
+}
+
+func (w *publisher) kick() {
+	select {
+	case w.work <- struct{}{}:
+	default:
+	}
+}
+
+// run writes until ctx ends.
+func (w *publisher) run(ctx context.Context) {
+	written, err := w.load(ctx)
+	for err != nil {
+		if !pause(ctx, retry) {
+			return
+		}
+		written, err = w.load(ctx)
+	}
+	for {
+		select {
+		case <-w.work:
+		case <-ctx.Done():
+			return
+		}
+		if !pause(ctx, settle) {
+			return
+		}
+		if err := w.flush(ctx, written); err != nil {
+			w.log.Debug("statuses are written later", "err", err)
+			if !pause(ctx, retry) {
+				return
+			}
+			w.kick()
+		}
+	}
+}
+
+// load reads what is in etcd, so that a restart writes nothing again.
+func (w *publisher) load(ctx context.Context) (map[string][]byte, error) {
+	kvs, _, err := w.store.List(ctx, w.keys.Statuses())
+	if err != nil {
+		return nil, err
+	}
+	written := make(map[string][]byte, len(kvs))
+	for _, kv := range kvs {
+		if id, err := models.Name(w.keys.Statuses(), kv.Key); err == nil {
+			written[id] = kv.Value
+		}
+	}
+	return written, nil
+}
+
+// flush writes what is dirty; what fails stays dirty.
+func (w *publisher) flush(ctx context.Context, written map[string][]byte) error {
+	w.mu.Lock()
+	dirty, exists := w.dirty, w.exists
+	w.dirty, w.exists = map[string]*models.CrossConnectStatus{}, nil
+	w.mu.Unlock()
+	if exists != nil {
+		for id := range written {
+			if _, ok := dirty[id]; !ok && !exists(id) {
+				dirty[id] = nil
+			}
+		}
+	}
+	var failed error
+	for id, s := range dirty {
+		if failed == nil {
+			failed = w.write(ctx, written, id, s)
+		}
+		if failed != nil {
+			w.again(id, s)
+		}
+	}
+	return failed
+}
+
+// again keeps a status for the next flush, unless a newer one has come.
+func (w *publisher) again(id string, s *models.CrossConnectStatus) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, newer := w.dirty[id]; !newer {
+		w.dirty[id] = s
+	}
+}
+
+func (w *publisher) write(ctx context.Context, written map[string][]byte, id string, s *models.CrossConnectStatus) error {
+	if s == nil {
+		if _, there := written[id]; !there {
+			return nil
+		}
+		if _, err := w.store.Delete(ctx, w.keys.Status(id)); err != nil {
+			return err
+		}
+		delete(written, id)
+		return nil
+	}
+	data, err := models.Marshal(s)
+	if err != nil {
+		return err
+	}
+	if bytes.Equal(written[id], data) {
+		return nil
+	}
+	if _, err := w.store.Put(ctx, w.keys.Status(id), data); err != nil {
+		return err
+	}
+	written[id] = data
+	return nil
+}
+
+// pause waits and reports whether ctx is still alive.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
