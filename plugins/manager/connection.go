@@ -1,0 +1,234 @@
+package manager
+
+import (
+	"context"
+	"time"
+
+	"github.com/networkservicemesh/api/pkg/api/networkservice"
+	"google.golang.org/protobuf/proto"
+
+	"go.patchbay.dev/models"
+)
+
+// connection is what this room knows of one connection on record.
+type connection struct {
+	record  *models.CrossConnect
+	conn    *networkservice.Connection // as last replied
+	segment string                     // id of this agent's own path segment
+	status  *models.CrossConnectStatus
+	lost    string // why its endpoint is thought gone; empty: it answers
+	timer   *time.Timer
+	release func()                     // of the link to the endpoint
+	event   *networkservice.Connection // as last told to monitors
+}
+
+// Changed takes in what became of a record: desired is nil when it is gone or not valid,
+// status is nil when nothing of it is left. It is quick and calls nobody back.
+func (m *Manager) Changed(id string, desired *models.CrossConnect, s *models.CrossConnectStatus) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.connections[id]
+	if desired.GetRequest() == nil {
+		if c != nil && (desired != nil || s == nil) {
+			m.forget(id, c)
+		}
+		return
+	}
+	conn, err := replied(desired)
+	if err != nil {
+		m.Log.Warn("the connection on record cannot be read", "connection", id, "err", err)
+		return
+	}
+	if c == nil {
+		c = &connection{timer: time.AfterFunc(time.Hour, func() { m.expire(id) })}
+		m.connections[id] = c
+	}
+	renewed := !proto.Equal(c.record.GetRequest().GetExpires(), desired.Request.Expires)
+	if url := desired.Request.EndpointUrl; url != c.record.GetRequest().GetEndpointUrl() {
+		m.relink(c, url)
+	}
+	segment := ours(conn).Id
+	if c.segment != segment {
+		delete(m.segments, c.segment)
+		m.segments[segment] = id
+	}
+	c.record, c.conn, c.segment, c.status = desired, conn, segment, s
+	if renewed {
+		// A refresh has asked the endpoint, so it is there.
+		c.lost = ""
+		left := time.Until(desired.Request.Expires.AsTime())
+		if m.starting() {
+			left = max(left, grace)
+		}
+		c.timer.Reset(left)
+	}
+	m.announce(id, c)
+}
+
+// starting reports whether the records are still being read.
+func (m *Manager) starting() bool {
+	select {
+	case <-m.ready:
+		return false
+	default:
+		return true
+	}
+}
+
+// relink moves a connection to the link of its endpoint's URL. m.mu is held.
+func (m *Manager) relink(c *connection, url string) {
+	if c.release != nil {
+		go c.release() // closing a link does I/O
+		c.release = nil
+	}
+	if url == "" || m.run.Err() != nil {
+		return
+	}
+	release, err := m.links.hold(url)
+	if err != nil {
+		m.Log.Warn("endpoint cannot be watched", "url", url, "err", err)
+		return
+	}
+	c.release = release
+}
+
+// forget ends what is kept for a connection whose record is gone, whoever deleted it, and
+// tells its endpoint. m.mu is held.
+func (m *Manager) forget(id string, c *connection) {
+	m.leaveEndpoint(c.record)
+	delete(m.connections, id)
+	delete(m.segments, c.segment)
+	c.timer.Stop()
+	if c.release != nil {
+		go c.release()
+	}
+	gone := ours(c.conn)
+	gone.State = networkservice.State_DOWN
+	m.send(networkservice.ConnectionEventType_DELETE, c.record.Request.Owner, gone)
+}
+
+// announce tells monitors of a connection if what they see of it has changed. m.mu is held.
+func (m *Manager) announce(id string, c *connection) {
+	e := ours(c.conn)
+	e.State = networkservice.State_UP
+	if c.lost != "" || c.status != nil && c.status.State != models.State_UP {
+		e.State = networkservice.State_DOWN
+	}
+	if proto.Equal(e, c.event) {
+		return
+	}
+	if c.event != nil && c.event.State != e.State {
+		m.Log.Info("connection", "connection", id, "state", e.State.String(), "reason", reasonOf(c))
+	}
+	c.event = e
+	m.send(networkservice.ConnectionEventType_UPDATE, c.record.Request.Owner, e)
+}
+
+func reasonOf(c *connection) string {
+	if c.lost != "" {
+		return c.lost
+	}
+	return c.status.GetReason()
+}
+
+// endpointLost marks the connections to an endpoint that does not answer.
+func (m *Manager) endpointLost(url, why string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, c := range m.connections {
+		if c.record.Request.EndpointUrl == url && c.lost == "" {
+			m.lose(id, why)
+		}
+	}
+}
+
+// endpointEvent takes in what an endpoint says of this agent's connections.
+func (m *Manager) endpointEvent(url string, e *networkservice.ConnectionEvent) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	mentioned := map[string]bool{}
+	for _, conn := range e.GetConnections() {
+		for _, s := range conn.GetPath().GetPathSegments() {
+			id, ok := m.segments[s.GetId()]
+			if !ok || m.connections[id].record.Request.EndpointUrl != url {
+				continue
+			}
+			mentioned[id] = true
+			switch {
+			case e.Type == networkservice.ConnectionEventType_DELETE:
+				m.lose(id, "its endpoint has closed it")
+			case conn.GetState() == networkservice.State_DOWN:
+				m.lose(id, "its endpoint says that it is down")
+			default:
+				m.lose(id, "")
+			}
+		}
+	}
+	if e.GetType() != networkservice.ConnectionEventType_INITIAL_STATE_TRANSFER {
+		return
+	}
+	for id, c := range m.connections {
+		if c.record.Request.EndpointUrl == url && !mentioned[id] {
+			m.lose(id, "its endpoint does not know it any more")
+		}
+	}
+}
+
+// lose notes why the endpoint of a connection is thought gone, or that it is not. m.mu is held.
+func (m *Manager) lose(id, why string) {
+	if c := m.connections[id]; c.lost != why {
+		c.lost = why
+		m.announce(id, c)
+	}
+}
+
+// expire closes a connection that was not refreshed in time.
+func (m *Manager) expire(id string) {
+	if m.run.Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(m.run, DefaultTimeout)
+	defer cancel()
+	unlock, err := m.ids.lock(ctx, id)
+	if err != nil {
+		return
+	}
+	defer unlock()
+	m.mu.Lock()
+	c := m.connections[id]
+	if c == nil || time.Until(c.record.Request.Expires.AsTime()) > 0 {
+		m.mu.Unlock() // closed or refreshed while this waited
+		return
+	}
+	record := c.record
+	m.mu.Unlock()
+	if err := m.remove(ctx, record); err != nil {
+		m.Log.Debug("expired connection is closed later", "connection", id, "err", err)
+		c.timer.Reset(reconnect)
+		return
+	}
+	m.Log.Info("connection expired", "connection", id, "service", record.NetworkService)
+}
+
+// known gives the connection on record under an id, nil if there is none.
+func (m *Manager) known(id string) (*models.CrossConnect, *networkservice.Connection, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.connections[id]
+	if c == nil {
+		return nil, nil, false
+	}
+	return c.record, c.conn, c.lost == ""
+}
+
+// replied reads the connection as it was last replied from a record.
+func replied(x *models.CrossConnect) (*networkservice.Connection, error) {
+	conn := &networkservice.Connection{}
+	if err := x.GetRequest().GetConnection().UnmarshalTo(conn); err != nil {
+		return nil, err
+	}
+	if len(conn.GetPath().GetPathSegments()) <= int(conn.GetPath().GetIndex()) {
+		return nil, errNoPath
+	}
+	return conn, nil
+}

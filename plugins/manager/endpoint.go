@@ -1,0 +1,185 @@
+package manager
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/networkservicemesh/api/pkg/api/networkservice"
+	"github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/cls"
+	"google.golang.org/grpc"
+	grpcpeer "google.golang.org/grpc/peer"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"go.patchbay.dev/models"
+	"go.patchbay.dev/plugins/fdpass"
+)
+
+// closeTimeout bounds how long an endpoint is given to take note of a close.
+const closeTimeout = 5 * time.Second
+
+// answer is what an endpoint replied.
+type answer struct {
+	conn *networkservice.Connection
+	peer peer // the endpoint itself, for the descriptors that it passed
+}
+
+// ask requests the connection from an endpoint, offering the mechanisms asks in order.
+func (m *Manager) ask(ctx context.Context, cc *grpc.ClientConn, r *request, e *models.Endpoint, asks []string) (*answer, error) {
+	conn := r.conn.Clone()
+	conn.NetworkServiceEndpointName = e.Name
+	conn.State = networkservice.State_UP
+	conn.Mechanism = nil
+	if r.record.GetRequest().GetEndpointUrl() == e.Url && slices.Contains(asks, r.record.Endpoint.Mechanism.Type) {
+		// A refresh names the mechanism, else endpoints choose a new interface name.
+		conn.Mechanism = mechanismToNSM(r.record.Endpoint.Mechanism)
+	}
+	in := &networkservice.NetworkServiceRequest{Connection: conn}
+	for _, t := range asks {
+		in.MechanismPreferences = append(in.MechanismPreferences,
+			&networkservice.Mechanism{Cls: cls.LOCAL, Type: t, Parameters: map[string]string{}})
+	}
+	var from grpcpeer.Peer
+	out, err := networkservice.NewNetworkServiceClient(cc).Request(ctx, in, grpc.Peer(&from))
+	if err != nil {
+		return nil, err
+	}
+	a := &answer{conn: out}
+	if c, ok := from.AuthInfo.(*fdpass.Conn); ok {
+		a.peer = peer{c, c.Peer()}
+	}
+	if len(out.GetPath().GetPathSegments()) < len(conn.Path.PathSegments[:conn.Path.Index+1]) {
+		return nil, fmt.Errorf("its reply lost the path of the connection")
+	}
+	return a, nil
+}
+
+// compose makes the record of a connection from what the client wants and the endpoint
+// answered.
+func (m *Manager) compose(ctx context.Context, r *request, e *models.Endpoint, a *answer) (*models.CrossConnect, error) {
+	mine, reasons, err := m.decide(r, a.conn.GetMechanism().GetType())
+	if err != nil {
+		return nil, err
+	}
+	theirs, err := m.mechanismFromNSM(ctx, a.peer, a.conn.Mechanism)
+	if err != nil {
+		return nil, fmt.Errorf("mechanism %s: %w", a.conn.Mechanism.Type, err)
+	}
+	out := m.reply(r, e, a.conn, mine.nsm)
+	packed, err := anypb.New(out)
+	if err != nil {
+		return nil, err
+	}
+	x := attachments(out.GetContext())
+	x.Id, x.NetworkService, x.Payload, x.Decision = r.id, out.NetworkService, out.Payload, reasons
+	x.Client.Mechanism, x.Endpoint.Mechanism = mine.record, theirs
+	x.Request = &models.Request{
+		Connection:  packed,
+		Expires:     out.Path.PathSegments[r.index].Expires,
+		Owner:       r.peer.owner(),
+		EndpointUrl: e.Url,
+	}
+	if r.record != nil {
+		x.Request.Owner = r.record.Request.Owner // root may refresh without taking it over
+	}
+	return x, nil
+}
+
+// reply is the connection as the client gets it: what the endpoint answered, in the
+// caller's place on the path and with the client's own mechanism.
+func (m *Manager) reply(r *request, e *models.Endpoint, answered *networkservice.Connection, mine *networkservice.Mechanism) *networkservice.Connection {
+	out := r.conn.Clone()
+	out.Context = answered.GetContext()
+	if out.Context == nil {
+		out.Context = &networkservice.ConnectionContext{}
+	}
+	if len(answered.GetLabels()) > 0 {
+		out.Labels = answered.Labels
+	}
+	out.State = networkservice.State_UP
+	out.NetworkServiceEndpointName = e.Name
+	out.Mechanism = mine
+	upTo := r.index + 2
+	out.Path.PathSegments = append(slices.Clone(out.Path.PathSegments[:upTo]), answered.Path.PathSegments[upTo:]...)
+	for _, s := range out.Path.PathSegments {
+		if s.Expires == nil {
+			// A segment without expiry makes NSM's clients refresh in a hot loop.
+			s.Expires = out.Path.PathSegments[r.index].Expires
+		}
+	}
+	leave(out, r.index)
+	return out
+}
+
+// attachments reads what is to be set on the two interfaces from a connection's context.
+func attachments(c *networkservice.ConnectionContext) *models.CrossConnect {
+	ip, eth := c.GetIpContext(), c.GetEthernetContext()
+	client := &models.Attachment{Addresses: ip.GetSrcIpAddrs(), Routes: routes(ip.GetSrcRoutes()), Mac: eth.GetSrcMac()}
+	for _, n := range ip.GetIpNeighbors() {
+		client.Neighbors = append(client.Neighbors, &models.Neighbor{Address: n.GetIp(), Mac: n.GetHardwareAddress()})
+	}
+	for _, p := range ip.GetPolicies() {
+		client.Policies = append(client.Policies, &models.Policy{From: p.GetFrom(), Protocol: p.GetProto(),
+			SourcePort: p.GetSrcPort(), DestinationPort: p.GetDstPort(), Routes: routes(p.GetRoutes())})
+	}
+	endpoint := &models.Attachment{Addresses: ip.GetDstIpAddrs(), Routes: routes(ip.GetDstRoutes()), Mac: eth.GetDstMac()}
+	return &models.CrossConnect{Mtu: c.GetMTU(), Client: client, Endpoint: endpoint}
+}
+
+func routes(in []*networkservice.Route) (out []*models.Route) {
+	for _, r := range in {
+		out = append(out, &models.Route{Prefix: r.GetPrefix(), NextHop: r.GetNextHop()})
+	}
+	return out
+}
+
+// leaveEndpoint tells the endpoint of a record that its connection is closed; it does
+// not wait.
+func (m *Manager) leaveEndpoint(x *models.CrossConnect) {
+	conn, err := replied(x)
+	if err != nil || x.Request.EndpointUrl == "" {
+		return
+	}
+	conn = ours(conn)
+	conn.Mechanism = mechanismToNSM(x.Endpoint.Mechanism)
+	m.closeEndpoint(conn, x.Request.EndpointUrl, x.Endpoint.Mechanism.Parameters[paramNetns])
+}
+
+// closeEndpoint closes a connection as this agent's own path segment sees it at an
+// endpoint, beside the caller's work: an endpoint that hears nothing lets it expire. The
+// endpoint gets the descriptor of its own namespace back, netns, without which NSM's
+// recvfd waits for it in vain.
+func (m *Manager) closeEndpoint(conn *networkservice.Connection, url, netns string) {
+	if m.run.Err() != nil {
+		return
+	}
+	m.done.Go(func() {
+		cc, release, err := m.links.use(url)
+		if err != nil {
+			return
+		}
+		defer release()
+		ctx, cancel := context.WithTimeout(m.run, closeTimeout)
+		defer cancel()
+		var options []grpc.CallOption
+		if f, err := m.Namespaces.File(netns); err == nil {
+			defer f.Close()
+			options = append(options, fdpass.Send(f))
+		}
+		if _, err := networkservice.NewNetworkServiceClient(cc).Close(ctx, conn, options...); err != nil {
+			m.Log.Debug("endpoint did not take the close", "connection", conn.Id, "url", url, "err", clean(err))
+		}
+	})
+}
+
+// mechanismToNSM gives a record's mechanism its NSM form, without what is ours alone.
+func mechanismToNSM(in *models.Mechanism) *networkservice.Mechanism {
+	out := &networkservice.Mechanism{Cls: cls.LOCAL, Type: in.GetType(), Parameters: maps.Clone(in.GetParameters())}
+	if out.Parameters == nil {
+		out.Parameters = map[string]string{}
+	}
+	delete(out.Parameters, paramNetns)
+	return out
+}

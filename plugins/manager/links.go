@@ -1,0 +1,127 @@
+package manager
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/networkservicemesh/api/pkg/api/networkservice"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"go.patchbay.dev/plugins/fdpass"
+)
+
+// links are the gRPC connections to endpoints, one per URL, kept while a connection of
+// the network service uses it. Each watches its endpoint, so that clients are told
+// when it goes away.
+type links struct {
+	m  *Manager
+	mu sync.Mutex
+	by map[string]*link
+}
+
+type link struct {
+	url    string
+	cc     *grpc.ClientConn
+	users  int
+	watch  bool
+	cancel context.CancelFunc
+}
+
+// reconnect is the pause before an endpoint that went away is looked for again.
+const reconnect = time.Second
+
+func (l *links) init(m *Manager) { l.m, l.by = m, map[string]*link{} }
+
+func (l *links) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, k := range l.by {
+		k.cancel()
+		k.cc.Close()
+	}
+}
+
+// use gives the connection to an endpoint; release gives it back.
+func (l *links) use(url string) (cc *grpc.ClientConn, release func(), err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := l.by[url]
+	if k == nil {
+		cc, err := grpc.NewClient(url, grpc.WithTransportCredentials(fdpass.Credentials()),
+			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage)),
+			grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: DefaultTimeout, Backoff: backoff.Config{
+				BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnect}}))
+		if err != nil {
+			return nil, nil, err
+		}
+		k = &link{url: url, cc: cc, cancel: func() {}}
+		l.by[url] = k
+	}
+	k.users++
+	var once sync.Once
+	return k.cc, func() { once.Do(func() { l.release(k) }) }, nil
+}
+
+func (l *links) release(k *link) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if k.users--; k.users == 0 {
+		delete(l.by, k.url)
+		k.cancel()
+		k.cc.Close()
+	}
+}
+
+// hold is use for a connection's whole life: it also watches the endpoint.
+func (l *links) hold(url string) (release func(), err error) {
+	_, release, err = l.use(url)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if k := l.by[url]; !k.watch {
+		k.watch = true
+		var ctx context.Context
+		ctx, k.cancel = context.WithCancel(l.m.run)
+		l.m.done.Go(func() { l.follow(ctx, k) })
+	}
+	return release, nil
+}
+
+// follow keeps a monitor stream to the endpoint open.
+func (l *links) follow(ctx context.Context, k *link) {
+	client := networkservice.NewMonitorConnectionClient(k.cc)
+	for ctx.Err() == nil {
+		err := l.stream(ctx, k.url, client)
+		if status.Code(err) == codes.Unimplemented || ctx.Err() != nil {
+			return // an endpoint that cannot be watched is found out by the next refresh
+		}
+		l.m.endpointLost(k.url, "its endpoint does not answer: "+clean(err))
+		select {
+		case <-time.After(reconnect):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// stream hears of this agent's connections at one endpoint until the stream breaks.
+func (l *links) stream(ctx context.Context, url string, client networkservice.MonitorConnectionClient) error {
+	stream, err := client.MonitorConnections(ctx, &networkservice.MonitorScopeSelector{
+		PathSegments: []*networkservice.PathSegment{{Name: l.m.Keys.Node}},
+	}, grpc.WaitForReady(true))
+	if err != nil {
+		return err
+	}
+	for {
+		e, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		l.m.endpointEvent(url, e)
+	}
+}

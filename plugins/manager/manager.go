@@ -1,0 +1,189 @@
+// Package manager speaks Network Service Mesh's gRPC API on a node: it takes requests for
+// network services, finds and asks the endpoint, negotiates, writes the record that moves
+// the dataplane, and keeps registries, refresh, expiry and monitoring.
+package manager
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/networkservicemesh/api/pkg/api/networkservice"
+	"github.com/networkservicemesh/api/pkg/api/registry"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"go.patchbay.dev/models"
+	"go.patchbay.dev/plugins/store"
+)
+
+// Records is the way down: what becomes of the records that this room writes.
+type Records interface {
+	// Check says why the node would refuse the record; a *models.FieldError names the field.
+	Check(x *models.CrossConnect) error
+	// CheckMechanism says why the node would refuse a mechanism at one end of a record.
+	CheckMechanism(side models.Side, m *models.Mechanism) error
+	// Lookup gives a record that is in etcd, and its status; desired is nil when it is not valid.
+	Lookup(id string) (desired *models.CrossConnect, status *models.CrossConnectStatus, ok bool)
+	// Await waits until the record at revision is programmed or has failed.
+	Await(ctx context.Context, id string, revision int64) (*models.CrossConnectStatus, error)
+	// AwaitGone waits until nothing is left of a record deleted at revision.
+	AwaitGone(ctx context.Context, id string, revision int64) error
+}
+
+// Store is what this room needs of plugins/store.
+type Store interface {
+	Up() error
+	Put(ctx context.Context, key string, value []byte) (int64, error)
+	PutLeased(ctx context.Context, key string, value []byte, ttl time.Duration) (int64, error)
+	Delete(ctx context.Context, key string) (int64, error)
+	Watch(ctx context.Context, prefix string, fn func(store.Batch)) error
+}
+
+// Namespaces turns what a peer passes into a lasting reference to a network namespace,
+// and back.
+type Namespaces interface {
+	FromDescriptor(f *os.File, pid int) (ref string, err error)
+	FromPath(path string) (ref string, err error)
+	File(ref string) (*os.File, error)
+}
+
+// Observer counts what this room does.
+type Observer interface {
+	Request(method string, code codes.Code, took time.Duration)
+	Negotiation(mechanism, outcome string)
+}
+
+// Options of a Manager.
+type Options struct {
+	Keys       models.Keys // Node is also the name of this agent's path segments
+	Store      Store
+	Records    Records
+	Namespaces Namespaces
+	Observer   Observer
+	Agent      *models.Agent // what this node offers
+	Prefer     []string      // mechanism types that override the order of preference
+	OwnNetns   uint64        // inode of the agent's network namespace
+	Log        *slog.Logger
+}
+
+// Defaults of what a client leaves open, and bounds.
+const (
+	// MaxMessage bounds a message in bytes; a record must fit into one etcd request.
+	MaxMessage = 1 << 20
+	// DefaultTimeout of a request that comes without a deadline: NSM clients use 15 s.
+	DefaultTimeout = 15 * time.Second
+	// DefaultLifetime of a connection whose client names no expiry.
+	DefaultLifetime = 10 * time.Minute
+	// DefaultRegistration is how long an endpoint stays registered that names no expiry.
+	DefaultRegistration = time.Minute
+	// grace is what a connection on record is given to be refreshed after the agent
+	// was away.
+	grace = 30 * time.Second
+)
+
+// Manager is the room at work.
+type Manager struct {
+	Options
+	networkservice.UnimplementedNetworkServiceServer
+	networkservice.UnimplementedMonitorConnectionServer
+
+	registry *directory
+	ids      keyedMutex
+	links    links
+	health   *health.Server
+
+	mu          sync.Mutex
+	connections map[string]*connection // by the id of the record
+	segments    map[string]string      // id of the record by the id of our own path segment
+	monitors    map[*monitor]struct{}
+	turn        map[string]int   // round robin by network service
+	undoing     map[string]*mark // by id: the failed request that is still to be undone
+
+	begin sync.Once
+	ready chan struct{} // closed once the records on etcd are known
+
+	run  context.Context // ends when the manager stops
+	stop context.CancelFunc
+	done sync.WaitGroup
+}
+
+// New makes a Manager; Start begins its watches.
+func New(o Options) *Manager {
+	m := &Manager{
+		Options:     o,
+		registry:    newDirectory(o.Keys),
+		ids:         keyedMutex{held: map[string]*holder{}},
+		health:      health.NewServer(),
+		connections: map[string]*connection{},
+		segments:    map[string]string{},
+		monitors:    map[*monitor]struct{}{},
+		turn:        map[string]int{},
+		undoing:     map[string]*mark{},
+		ready:       make(chan struct{}),
+	}
+	m.run, m.stop = context.WithCancel(context.Background())
+	m.links.init(m)
+	return m
+}
+
+// Start watches the registries.
+func (m *Manager) Start(context.Context) error {
+	for _, prefix := range []string{m.Keys.Services(), m.Keys.Endpoints()} {
+		m.done.Go(func() {
+			err := m.Store.Watch(m.run, prefix, func(b store.Batch) { m.registry.batch(prefix, b, m.Log) })
+			if err != nil && m.run.Err() == nil {
+				m.Log.Error("watch of the registry ended", "key", prefix, "err", err)
+			}
+		})
+	}
+	return nil
+}
+
+// Loaded is closed once both registries have been read.
+func (m *Manager) Loaded() <-chan struct{} { return m.registry.loaded }
+
+// Quit ends the streams of monitors and watchers, so that the server can stop.
+func (m *Manager) Quit() {
+	m.health.Shutdown()
+	m.stop()
+}
+
+// Stop ends expiry, monitoring and watches. Connections stay as they are.
+func (m *Manager) Stop() {
+	m.Quit()
+	m.mu.Lock()
+	for _, c := range m.connections {
+		c.timer.Stop()
+	}
+	m.mu.Unlock()
+	m.links.close()
+	m.done.Wait()
+}
+
+// Register adds the services of this room to a gRPC server.
+func (m *Manager) Register(s *grpc.Server) {
+	networkservice.RegisterNetworkServiceServer(s, m)
+	networkservice.RegisterMonitorConnectionServer(s, m)
+	registry.RegisterNetworkServiceRegistryServer(s, &serviceRegistry{m: m})
+	registry.RegisterNetworkServiceEndpointRegistryServer(s, &endpointRegistry{m: m})
+	healthpb.RegisterHealthServer(s, m.health)
+}
+
+// Ready says whether requests are served: to health checks, under each service's name,
+// and the first time to the requests that wait for it.
+func (m *Manager) Ready(ready bool) {
+	m.begin.Do(func() { close(m.ready) })
+	state := healthpb.HealthCheckResponse_NOT_SERVING
+	if ready {
+		state = healthpb.HealthCheckResponse_SERVING
+	}
+	for _, name := range []string{"", "networkservice.NetworkService", "connection.MonitorConnection",
+		"networkservice.MonitorConnection", "registry.NetworkServiceRegistry", "registry.NetworkServiceEndpointRegistry"} {
+		m.health.SetServingStatus(name, state)
+	}
+}

@@ -1,0 +1,89 @@
+package manager
+
+import (
+	"github.com/networkservicemesh/api/pkg/api/networkservice"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// monitor is one client of MonitorConnections.
+type monitor struct {
+	selector *networkservice.MonitorScopeSelector
+	owner    string // empty: it may see every connection
+	events   chan *networkservice.ConnectionEvent
+}
+
+// MonitorConnections sends at once what there is, even when that is nothing, and then
+// every change of the caller's connections. Connections are as this agent's own path
+// segment sees them.
+func (m *Manager) MonitorConnections(selector *networkservice.MonitorScopeSelector, out networkservice.MonitorConnection_MonitorConnectionsServer) error {
+	p, err := peerOf(out.Context())
+	if err != nil {
+		return err
+	}
+	w := &monitor{selector: selector, events: make(chan *networkservice.ConnectionEvent, backlog)}
+	if !m.isRoot(p) {
+		w.owner = p.owner()
+	}
+	initial := &networkservice.ConnectionEvent{
+		Type:        networkservice.ConnectionEventType_INITIAL_STATE_TRANSFER,
+		Connections: map[string]*networkservice.Connection{},
+	}
+	m.mu.Lock()
+	for _, c := range m.connections {
+		if c.event != nil && w.sees(c.record.Request.Owner, c.event) {
+			initial.Connections[c.event.Id] = c.event
+		}
+	}
+	m.monitors[w] = struct{}{}
+	m.mu.Unlock()
+	defer m.unmonitor(w)
+	if err := out.Send(initial); err != nil {
+		return err
+	}
+	for {
+		select {
+		case e, ok := <-w.events:
+			if !ok {
+				return status.Error(codes.ResourceExhausted, "the monitor is too slow; monitor again")
+			}
+			if err := out.Send(e); err != nil {
+				return err
+			}
+		case <-out.Context().Done():
+			return out.Context().Err()
+		case <-m.run.Done():
+			return status.Error(codes.Unavailable, "the agent stops")
+		}
+	}
+}
+
+func (w *monitor) sees(owner string, c *networkservice.Connection) bool {
+	return (w.owner == "" || w.owner == owner) && c.MatchesMonitorScopeSelector(w.selector)
+}
+
+func (m *Manager) unmonitor(w *monitor) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.monitors, w)
+}
+
+// send tells the monitors that may see the connection. It must not change any more.
+// m.mu is held.
+func (m *Manager) send(t networkservice.ConnectionEventType, owner string, c *networkservice.Connection) {
+	var e *networkservice.ConnectionEvent
+	for w := range m.monitors {
+		if !w.sees(owner, c) {
+			continue
+		}
+		if e == nil {
+			e = &networkservice.ConnectionEvent{Type: t, Connections: map[string]*networkservice.Connection{c.Id: c}}
+		}
+		select {
+		case w.events <- e:
+		default: // cut off rather than wait for: it finds the whole state anew
+			delete(m.monitors, w)
+			close(w.events)
+		}
+	}
+}

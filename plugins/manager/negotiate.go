@@ -1,0 +1,80 @@
+package manager
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"go.patchbay.dev/models"
+	"go.patchbay.dev/negotiation"
+)
+
+// question is what a request asks of package negotiation. Both ends are on this node:
+// an endpoint is reached on a unix socket.
+func (m *Manager) question(r *request) negotiation.Request {
+	q := negotiation.Request{
+		Client:   negotiation.End{Node: m.Agent},
+		Endpoint: negotiation.End{Node: m.Agent},
+		Payload:  r.conn.Payload,
+		Prefer:   m.Prefer,
+	}
+	for _, w := range r.wants {
+		q.Client.Speaks = append(q.Client.Speaks, w.record.Type)
+	}
+	if r.insist {
+		q.Client.Only = r.wants[0].record.Type
+	}
+	return q
+}
+
+// offersFor gives the mechanism types to offer an endpoint, in order.
+func (m *Manager) offersFor(r *request) ([]string, error) {
+	asks, err := negotiation.Ask(m.question(r))
+	if err != nil {
+		return nil, m.notNegotiated(err)
+	}
+	types := make([]string, len(asks))
+	for i, o := range asks {
+		types[i] = o.Type
+	}
+	return types, nil
+}
+
+// decide settles the mechanisms once the endpoint has answered with one.
+func (m *Manager) decide(r *request, answered string) (*want, []string, error) {
+	if answered == "" {
+		return nil, nil, errors.New("the endpoint answered with no mechanism")
+	}
+	q := m.question(r)
+	q.Endpoint.Only = answered
+	d, err := negotiation.Decide(q)
+	if err != nil {
+		return nil, nil, m.notNegotiated(err)
+	}
+	m.Observer.Negotiation(d.Client.Type, "agreed")
+	i := slices.IndexFunc(r.wants, func(w want) bool { return w.record.Type == d.Client.Type })
+	return &r.wants[i], d.Reasons, nil
+}
+
+// notNegotiated gives a negotiation's error its gRPC code.
+func (m *Manager) notNegotiated(err error) error {
+	var none *negotiation.NoneError
+	if !errors.As(err, &none) {
+		return status.Error(codes.InvalidArgument, fmt.Sprintf("mechanism_preferences: %v", err))
+	}
+	for _, t := range none.Client.Mechanisms {
+		m.Observer.Negotiation(m.counted(t), "none in common")
+	}
+	return status.Error(codes.FailedPrecondition, err.Error())
+}
+
+// counted bounds what becomes a metric's label to the types that this node knows.
+func (m *Manager) counted(mechanism string) string {
+	if slices.ContainsFunc(m.Agent.GetOffers(), func(o *models.Offer) bool { return o.Type == mechanism }) {
+		return mechanism
+	}
+	return "other"
+}

@@ -1,0 +1,99 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"go.patchbay.dev/plugins/fdpass"
+)
+
+// A peer is who calls: by its credentials on the unix socket.
+type peer struct {
+	conn *fdpass.Conn
+	fdpass.Peer
+}
+
+func peerOf(ctx context.Context) (peer, error) {
+	c, ok := fdpass.FromContext(ctx)
+	if !ok {
+		return peer{}, status.Error(codes.Unauthenticated, "the caller is not known: connect over the agent's unix socket")
+	}
+	return peer{c, c.Peer()}, nil
+}
+
+// Owner identifies a workload over its own restarts: its user in its network namespace,
+// which is a pod's identity on the node.
+func Owner(p fdpass.Peer) string { return fmt.Sprintf("uid=%d,netns=%d", p.UID, p.Netns) }
+
+// IsRoot reports whether the peer is root of the node, whose agent runs in the network
+// namespace own: root in a pod is not.
+func IsRoot(p fdpass.Peer, own uint64) bool { return p.UID == 0 && p.Netns == own }
+
+func (p peer) owner() string { return Owner(p.Peer) }
+
+func (m *Manager) isRoot(p peer) bool { return IsRoot(p.Peer, m.OwnNetns) }
+
+// may reports whether the peer may change what belongs to owner. Root of the node may
+// change everything.
+func (m *Manager) may(p peer, owner string) bool { return p.owner() == owner || m.isRoot(p) }
+
+// descriptorWait bounds the wait for a descriptor that a peer says it has passed; it
+// travels with the request itself.
+const descriptorWait = 2 * time.Second
+
+// namespace turns an NSM inodeURL into a lasting reference: inode:// for a descriptor
+// that the peer passed, file:// for a path.
+func (m *Manager) namespace(ctx context.Context, p peer, url string) (string, error) {
+	path, isFile := strings.CutPrefix(url, "file://")
+	if isFile || strings.HasPrefix(url, "/") {
+		return m.namespaceByPath(p, path)
+	}
+	dev, ino, err := fdpass.ParseURL(url)
+	if err != nil {
+		return "", fmt.Errorf("%q is neither inode://dev/ino with the descriptor passed nor file:///path", url)
+	}
+	if p.conn == nil {
+		return "", fmt.Errorf("%s: no descriptor can be passed on this connection; use the unix socket", url)
+	}
+	ctx, cancel := context.WithTimeout(ctx, descriptorWait)
+	defer cancel()
+	f, err := p.conn.Receive(ctx, dev, ino)
+	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = errors.New("its descriptor was not passed")
+		}
+		return "", fmt.Errorf("%s: %w", url, err)
+	}
+	defer f.Close()
+	return m.Namespaces.FromDescriptor(f, int(p.PID))
+}
+
+// namespaceByPath allows root a path, and everyone the namespace they are in.
+func (m *Manager) namespaceByPath(p peer, path string) (string, error) {
+	for _, self := range []string{"/proc/self/", "/proc/thread-self/"} {
+		if rest, ok := strings.CutPrefix(path, self); ok && rest == "ns/net" {
+			return m.openAndRefer(fmt.Sprintf("/proc/%d/ns/net", p.PID), int(p.PID))
+		}
+	}
+	if !m.isRoot(p) {
+		return "", fmt.Errorf("%s: only root of the node may name a namespace by path; pass its descriptor", path)
+	}
+	return m.Namespaces.FromPath(path)
+}
+
+// openAndRefer refers to a process's namespace by its inode, which outlives the process.
+func (m *Manager) openAndRefer(path string, pid int) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	return m.Namespaces.FromDescriptor(f, pid)
+}

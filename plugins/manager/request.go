@@ -1,0 +1,309 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/networkservicemesh/api/pkg/api/networkservice"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"go.patchbay.dev/models"
+)
+
+// request is one Request under way.
+type request struct {
+	peer   peer
+	id     string // of the record
+	index  int    // of the caller's path segment
+	conn   *networkservice.Connection
+	wants  []want               // the client's mechanisms in order of preference
+	insist bool                 // the client has chosen its mechanism and takes no other
+	record *models.CrossConnect // on record already; nil: a new connection
+	known  *networkservice.Connection
+}
+
+// Request connects a client to a network service, refreshes its connection or changes
+// what differs. It answers when the dataplane carries the connection. Errors have NSM's
+// codes: NotFound (service), Unavailable (endpoint, etcd), InvalidArgument (a field),
+// FailedPrecondition (no mechanism in common, the dataplane), PermissionDenied (another
+// client's id).
+func (m *Manager) Request(ctx context.Context, in *networkservice.NetworkServiceRequest) (*networkservice.Connection, error) {
+	start := time.Now()
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, DefaultTimeout)
+		defer cancel()
+	}
+	out, err := m.request(ctx, in)
+	err = coded(err, codes.Internal)
+	took := time.Since(start)
+	m.Observer.Request("Request", status.Code(err), took)
+	log := m.Log.With("connection", in.GetConnection().GetId(), "service", in.GetConnection().GetNetworkService(), "took", took)
+	if err != nil {
+		log.Warn("request refused", "code", status.Code(err).String(), "err", clean(err))
+		return nil, err
+	}
+	log.Info("request", "endpoint", out.NetworkServiceEndpointName, "mechanism", out.GetMechanism().GetType())
+	return out, nil
+}
+
+func (m *Manager) request(ctx context.Context, in *networkservice.NetworkServiceRequest) (*networkservice.Connection, error) {
+	p, err := peerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.serving(ctx); err != nil {
+		return nil, err
+	}
+	r := &request{peer: p, conn: in.GetConnection().Clone()}
+	if r.conn == nil || r.conn.NetworkService == "" {
+		return nil, status.Error(codes.InvalidArgument, "connection.network_service is missing; name the network service")
+	}
+	if r.index, err = caller(r.conn); err != nil {
+		return nil, err
+	}
+	r.id = recordID(r.conn.Id)
+	unlock, err := m.ids.lock(ctx, r.id)
+	if err != nil {
+		return nil, fmt.Errorf("another request for this connection is under way: %w", err)
+	}
+	defer unlock()
+	if err := m.admit(ctx, r); err != nil {
+		return nil, err
+	}
+	if err := m.readWants(ctx, r, in.GetMechanismPreferences()); err != nil {
+		return nil, err
+	}
+	if err := m.checkClient(r); err != nil {
+		return nil, err
+	}
+	return m.connect(ctx, r)
+}
+
+// serving fails at once while etcd is away, and waits while an agent that has just
+// started reads what is on record.
+func (m *Manager) serving(ctx context.Context) error {
+	if err := m.Store.Up(); err != nil {
+		return err
+	}
+	select {
+	case <-m.ready:
+		return nil
+	case <-ctx.Done():
+		return status.Error(codes.Unavailable, "the agent is still reading its records; try again")
+	}
+}
+
+// admit finds what is on record under the id and whether the caller may have it, and
+// moves the connection to this agent's path segment.
+func (m *Manager) admit(ctx context.Context, r *request) error {
+	r.record, r.known, _ = m.known(r.id)
+	if r.record != nil && !m.may(r.peer, r.record.Request.Owner) {
+		return status.Errorf(codes.PermissionDenied, "connection id %q is used by another client; choose another id", r.conn.Id)
+	}
+	if r.record == nil {
+		if x, _, ok := m.Records.Lookup(r.id); ok && x.GetRequest() == nil {
+			return status.Errorf(codes.AlreadyExists, "connection id %q is that of a cross-connect written to etcd; choose another id", r.conn.Id)
+		}
+	}
+	return m.stamp(ctx, r)
+}
+
+// stamp sets how long the connection lasts: as long as the caller's token, which comes in
+// the path or beside the call as NSM's clients send it.
+func (m *Manager) stamp(ctx context.Context, r *request) error {
+	segment := r.conn.Path.PathSegments[r.index]
+	md, _ := metadata.FromIncomingContext(ctx)
+	if t := md.Get("nsm-client-token"); len(t) > 0 {
+		segment.Token = t[0]
+	}
+	expires, err := tokenExpiry(md)
+	if err != nil {
+		return err
+	}
+	if expires != nil {
+		segment.Expires = expires
+	}
+	if segment.Expires == nil {
+		segment.Expires = timestamppb.New(time.Now().Add(DefaultLifetime))
+	}
+	if expires := segment.Expires.AsTime(); time.Until(expires) <= 0 {
+		return status.Errorf(codes.InvalidArgument, "connection.path segment %d expired at %s; send a token that is valid", r.index, expires.Format(time.RFC3339))
+	}
+	enter(r.conn, r.index, m.Keys.Node, r.known)
+	r.conn.Path.PathSegments[r.index+1].Expires = segment.Expires
+	return nil
+}
+
+// tokenExpiry is when the caller's token expires, nil if it sent none.
+func tokenExpiry(md metadata.MD) (*timestamppb.Timestamp, error) {
+	t := md.Get("nsm-client-token-expires")
+	if len(t) == 0 {
+		return nil, nil
+	}
+	at, err := time.Parse(time.RFC3339Nano, t[0])
+	if err != nil {
+		return nil, status.Errorf(codes.InvalidArgument, "metadata nsm-client-token-expires %q is not a time as in RFC 3339", t[0])
+	}
+	return timestamppb.New(at), nil
+}
+
+// connect asks one candidate after the other until one answers with what fits.
+func (m *Manager) connect(ctx context.Context, r *request) (*networkservice.Connection, error) {
+	reselect := r.conn.State == networkservice.State_RESELECT_REQUESTED
+	var current string
+	if r.known != nil {
+		current = r.known.NetworkServiceEndpointName
+	}
+	pinned := r.conn.NetworkServiceEndpointName
+	if reselect && pinned == current {
+		pinned = ""
+	}
+	list, err := m.candidates(r.conn.NetworkService, r.conn.Labels, pinned, current, reselect)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.settlePayload(r); err != nil {
+		return nil, err
+	}
+	var refusals []error
+	for i, e := range list {
+		out, err := m.try(ctx, r, e, len(list)-i)
+		var refused *refusal
+		if err == nil || !errors.As(err, &refused) {
+			return out, err
+		}
+		refusals = append(refusals, fmt.Errorf("endpoint %s: %w", e.Name, refused.err))
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, refusedByAll(r, refusals)
+}
+
+// refusal is why one endpoint will not do; the next may.
+type refusal struct{ err error }
+
+func (r *refusal) Error() string { return r.err.Error() }
+func (r *refusal) Unwrap() error { return r.err }
+
+func refusedByAll(r *request, refusals []error) error {
+	if len(refusals) == 1 {
+		return coded(refusals[0], codes.Unavailable)
+	}
+	var b strings.Builder
+	for _, err := range refusals {
+		b.WriteString("; " + clean(err))
+	}
+	return status.Errorf(codes.Unavailable, "none of the %s of network service %q took the connection%s",
+		plural(len(refusals), "endpoint"), r.conn.NetworkService, b.String())
+}
+
+// settlePayload takes the network service's payload where the client names none.
+func (m *Manager) settlePayload(r *request) error {
+	if r.conn.Payload == "" {
+		s, _ := m.registry.service(r.conn.NetworkService)
+		r.conn.Payload = s.GetPayload()
+	}
+	if r.conn.Payload == "" {
+		r.conn.Payload = models.IP // NSM's default
+	}
+	if r.conn.Payload != models.Ethernet && r.conn.Payload != models.IP {
+		return status.Errorf(codes.InvalidArgument, "connection.payload %q is not known; use ETHERNET or IP", r.conn.Payload)
+	}
+	return nil
+}
+
+// try asks one endpoint and, when it agrees, brings the connection into being.
+func (m *Manager) try(ctx context.Context, r *request, e *models.Endpoint, candidates int) (*networkservice.Connection, error) {
+	asks, err := m.offersFor(r)
+	if err != nil {
+		return nil, err
+	}
+	// Each candidate gets its share of the time, so that one that hangs leaves some to the next.
+	share := DefaultTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		share = time.Until(deadline) / time.Duration(candidates)
+	}
+	if candidates == 1 {
+		share = share * 9 / 10 // time to say which endpoint did not answer
+	}
+	asked, cancel := context.WithTimeout(ctx, share)
+	defer cancel()
+	// Held until the descriptors that come with the answer have been used.
+	cc, release, err := m.links.use(e.Url)
+	if err != nil {
+		return nil, &refusal{err}
+	}
+	defer release()
+	answer, err := m.ask(asked, cc, r, e, asks)
+	if err != nil {
+		if unheard(err) && r.record.GetRequest().GetEndpointUrl() != e.Url {
+			m.closeEndpoint(r.conn.Clone(), e.Url, "") // it may have agreed
+		}
+		return nil, &refusal{err}
+	}
+	x, err := m.compose(asked, r, e, answer)
+	if err == nil {
+		err = m.Records.Check(x)
+	}
+	if err != nil {
+		m.closeEndpoint(answer.conn, e.Url, x.GetEndpoint().GetMechanism().GetParameters()[paramNetns])
+		return nil, &refusal{fmt.Errorf("its answer does not fit: %w", err)}
+	}
+	out, err := m.establish(ctx, r, x)
+	if err != nil && r.record.GetRequest().GetEndpointUrl() != e.Url {
+		m.closeEndpoint(answer.conn, e.Url, x.Endpoint.Mechanism.Parameters[paramNetns])
+	}
+	if err == nil && r.record != nil && r.record.Request.EndpointUrl != e.Url {
+		m.leaveEndpoint(r.record)
+	}
+	return out, err
+}
+
+// establish writes the record and waits until the dataplane matches it. When that fails,
+// or the client has gone, what was before is restored: the record it had, or none.
+func (m *Manager) establish(ctx context.Context, r *request, x *models.CrossConnect) (*networkservice.Connection, error) {
+	s, err := m.write(ctx, x)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err == nil && (s.State == models.State_FAILED || s.State == models.State_PENDING) {
+		err = status.Errorf(codes.FailedPrecondition, "the dataplane of node %s could not be programmed: %s", m.Keys.Node, s.Reason)
+	}
+	if err != nil {
+		m.restore(x.Id, r.record)
+		return nil, err
+	}
+	m.settled(x.Id)
+	out, err := replied(x)
+	if err != nil {
+		return nil, err
+	}
+	if out.Mechanism.Parameters == nil {
+		out.Mechanism.Parameters = map[string]string{}
+	}
+	maps.Copy(out.Mechanism.Parameters, s.GetClient().GetParameters())
+	delete(out.Mechanism.Parameters, paramNetns)
+	return out, nil
+}
+
+// write puts a record and waits for what becomes of it.
+func (m *Manager) write(ctx context.Context, x *models.CrossConnect) (*models.CrossConnectStatus, error) {
+	data, err := models.Marshal(x)
+	if err != nil {
+		return nil, err
+	}
+	revision, err := m.Store.Put(ctx, m.Keys.CrossConnect(x.Id), data)
+	if err != nil {
+		return nil, err
+	}
+	return m.Records.Await(ctx, x.Id, revision)
+}

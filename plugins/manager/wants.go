@@ -1,0 +1,109 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	"github.com/networkservicemesh/api/pkg/api/networkservice"
+	"github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/common"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"go.patchbay.dev/models"
+)
+
+// paramNetns is the parameter of a record's mechanism that refers to a network
+// namespace. NSM's inodeURL becomes it here; nobody may pass it over the wire.
+const paramNetns = "netns"
+
+// want is one mechanism that the client would take: as it was sent, and as a record has it.
+type want struct {
+	nsm    *networkservice.Mechanism
+	record *models.Mechanism
+}
+
+// readWants reads what the client would take. A connection that has a mechanism already
+// insists on it.
+func (m *Manager) readWants(ctx context.Context, r *request, preferences []*networkservice.Mechanism) error {
+	list := preferences
+	if r.conn.Mechanism != nil {
+		list, r.insist = []*networkservice.Mechanism{r.conn.Mechanism}, true
+	}
+	if len(list) == 0 {
+		for _, o := range m.Agent.GetOffers() {
+			list = append(list, &networkservice.Mechanism{Cls: "LOCAL", Type: o.Type})
+		}
+	}
+	for i, in := range list {
+		if in.GetType() == "" {
+			return status.Errorf(codes.InvalidArgument, "mechanism_preferences[%d].type is missing; name the mechanism, for instance KERNEL", i)
+		}
+		w := want{nsm: in, record: &models.Mechanism{Type: in.Type, Parameters: in.Parameters}}
+		if m.offers(in.Type) { // of what nobody here can do, the parameters do not matter
+			var err error
+			if w.record, err = m.mechanismFromNSM(ctx, r.peer, in); err != nil {
+				return status.Errorf(codes.InvalidArgument, "mechanism %s: %v", in.Type, err)
+			}
+		}
+		r.wants = append(r.wants, w)
+	}
+	return nil
+}
+
+func (m *Manager) offers(mechanism string) bool {
+	for _, o := range m.Agent.GetOffers() {
+		if o.Type == mechanism {
+			return true
+		}
+	}
+	return false
+}
+
+// mechanismFromNSM gives a mechanism of a peer its form in a record: the namespace that
+// it passes, or else its own, by a lasting reference.
+func (m *Manager) mechanismFromNSM(ctx context.Context, p peer, in *networkservice.Mechanism) (*models.Mechanism, error) {
+	parameters := maps.Clone(in.GetParameters())
+	if parameters == nil {
+		parameters = map[string]string{}
+	}
+	if _, ok := parameters[paramNetns]; ok {
+		return nil, fmt.Errorf("parameter %s is for records only; pass the namespace's descriptor and %s", paramNetns, common.InodeURL)
+	}
+	url := parameters[common.InodeURL]
+	delete(parameters, common.InodeURL)
+	delete(parameters, common.NetNSInodeKey) // a number alone says nothing that can be opened
+	if url == "" {
+		url = "file:///proc/self/ns/net"
+	}
+	ref, err := m.namespace(ctx, p, url)
+	if err != nil {
+		return nil, fmt.Errorf("parameter %s: %w", common.InodeURL, err)
+	}
+	parameters[paramNetns] = ref
+	return &models.Mechanism{Type: in.GetType(), Parameters: parameters}, nil
+}
+
+// checkClient refuses what the client itself got wrong before an endpoint is asked.
+func (m *Manager) checkClient(r *request) error {
+	for _, w := range r.wants {
+		if !m.offers(w.record.Type) {
+			continue
+		}
+		if err := m.Records.CheckMechanism(models.ClientSide, w.record); err != nil {
+			return status.Error(codes.InvalidArgument, err.Error())
+		}
+	}
+	x := attachments(r.conn.GetContext())
+	x.Id, x.Client.Mechanism = r.id, r.wants[0].record
+	x.Endpoint.Mechanism = r.wants[0].record
+	if err := models.ValidateCrossConnect(x); err != nil {
+		var field *models.FieldError
+		if errors.As(err, &field) {
+			return status.Errorf(codes.InvalidArgument, "connection.context: %v", err)
+		}
+		return err
+	}
+	return nil
+}
