@@ -1,0 +1,113 @@
+package metrics
+
+import (
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"go.patchbay.dev/models"
+	"go.patchbay.dev/plugins/crossconnect"
+	"go.patchbay.dev/plugins/reconcile"
+)
+
+// Engine is what this room reads of plugins/reconcile.
+type Engine interface {
+	Stats(yield func(kind string, s reconcile.State, n int))
+	Retries(yield func(kind string, n uint64))
+}
+
+// Counters are an interface's as its workload sees them.
+type Counters struct {
+	ReceivePackets, ReceiveBytes, TransmitPackets, TransmitBytes, Drops uint64
+}
+
+// Sources are read at each scrape.
+type Sources struct {
+	Engine        Engine
+	CrossConnects func() []crossconnect.Event
+	// Counters of both sides, nil where unknown. It may read the dataplane.
+	Counters  func(x *models.CrossConnect) (client, endpoint *Counters)
+	StoreUp   func() error
+	Revision  func() int64
+	Dataplane string
+	Up        func() bool
+	Restarts  func() uint64
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("patchbay_"+name, help, labels, nil)
+}
+
+var (
+	connections = desc("connections", "Cross-connects by state and form.", "state", "payload", "client", "endpoint")
+	values      = desc("values", "Values of the engine by kind and state.", "kind", "state")
+	retries     = desc("retries_total", "Operations that were tried again.", "kind")
+	storeUp     = desc("store_up", "1 while etcd answers.")
+	revision    = desc("store_revision", "The last revision of etcd that was seen.")
+	up          = desc("dataplane_up", "1 while the dataplane answers.", "dataplane")
+	restarts    = desc("dataplane_restarts_total", "How often the dataplane was found restarted.")
+
+	ofConnection    = []string{"connection", "side", "service"}
+	receivePackets  = desc("connection_receive_packets_total", "Packets that the workload received.", ofConnection...)
+	receiveBytes    = desc("connection_receive_bytes_total", "Bytes that the workload received.", ofConnection...)
+	transmitPackets = desc("connection_transmit_packets_total", "Packets that the workload sent.", ofConnection...)
+	transmitBytes   = desc("connection_transmit_bytes_total", "Bytes that the workload sent.", ofConnection...)
+	drops           = desc("connection_drops_total", "Packets dropped at the workload's interface.", ofConnection...)
+)
+
+// Collect adds the sources to the scrape. Call it once.
+func (m *Metrics) Collect(s Sources) { m.registry.MustRegister(&collector{s}) }
+
+type collector struct{ Sources }
+
+// Describe is empty: what there is depends on the connections.
+func (c *collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect reads the sources.
+func (c *collector) Collect(out chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	c.Engine.Stats(func(kind string, s reconcile.State, n int) {
+		gauge(values, float64(n), kind, strings.ToLower(s.String()))
+	})
+	c.Engine.Retries(func(kind string, n uint64) { counter(retries, n, kind) })
+	gauge(storeUp, boolean(c.StoreUp() == nil))
+	gauge(revision, float64(c.Revision()))
+	gauge(up, boolean(c.Up()), c.Dataplane)
+	counter(restarts, c.Restarts())
+
+	byForm := map[[4]string]int{}
+	for _, e := range c.CrossConnects() {
+		x := e.Desired
+		byForm[[4]string{e.Status.GetState().String(), x.GetPayload(), x.GetClient().GetMechanism().GetType(), x.GetEndpoint().GetMechanism().GetType()}]++
+		if x == nil {
+			continue
+		}
+		client, endpoint := c.Counters(x)
+		for side, n := range map[models.Side]*Counters{models.ClientSide: client, models.EndpointSide: endpoint} {
+			if n == nil {
+				continue
+			}
+			labels := []string{x.Id, string(side), x.NetworkService}
+			counter(receivePackets, n.ReceivePackets, labels...)
+			counter(receiveBytes, n.ReceiveBytes, labels...)
+			counter(transmitPackets, n.TransmitPackets, labels...)
+			counter(transmitBytes, n.TransmitBytes, labels...)
+			counter(drops, n.Drops, labels...)
+		}
+	}
+	for form, n := range byForm {
+		gauge(connections, float64(n), form[:]...)
+	}
+}
+
+func boolean(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,94 @@
+// Package metrics exports to Prometheus what the agent does and what its connections
+// carry. What exists is read at the scrape, from memory and from the dataplane; nothing
+// is polled.
+package metrics
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc/codes"
+
+	"go.patchbay.dev/plugins/reconcile"
+)
+
+// Metrics counts events as they happen; Collect adds what is read at the scrape.
+type Metrics struct {
+	registry     *prometheus.Registry
+	requests     *prometheus.CounterVec
+	durations    *prometheus.HistogramVec
+	negotiations *prometheus.CounterVec
+	applies      prometheus.Histogram
+	calls        *prometheus.CounterVec
+	callTimes    *prometheus.HistogramVec
+}
+
+// Buckets in seconds: from what a call costs to what a client waits.
+var (
+	requestBuckets = prometheus.ExponentialBucketsRange(0.001, 30, 14)
+	applyBuckets   = prometheus.ExponentialBucketsRange(0.0001, 10, 14)
+)
+
+// New makes the metrics of an agent of this version.
+func New(version, vpp string) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "patchbay_requests_total", Help: "Requests of NSM clients by method and gRPC code."},
+			[]string{"method", "code"}),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "patchbay_request_duration_seconds", Help: "Time from a request of an NSM client to its reply.",
+			Buckets: requestBuckets}, []string{"method"}),
+		negotiations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "patchbay_negotiations_total", Help: "Negotiations by the client's mechanism and their outcome."},
+			[]string{"mechanism", "outcome"}),
+		applies: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "patchbay_apply_duration_seconds", Help: "Time of one operation on one value.", Buckets: applyBuckets}),
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "patchbay_dataplane_calls_total", Help: "Operations on the dataplane by kind and result."},
+			[]string{"call", "result"}),
+		callTimes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "patchbay_dataplane_call_duration_seconds", Help: "Time of one operation on the dataplane.",
+			Buckets: applyBuckets}, []string{"call"}),
+	}
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "patchbay_build_info", Help: "The version that runs; always 1."}, []string{"version", "vpp"})
+	build.WithLabelValues(version, vpp).Set(1)
+	m.registry.MustRegister(m.requests, m.durations, m.negotiations, m.applies, m.calls, m.callTimes, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Handler serves the scrape.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
+}
+
+// Request counts a request of an NSM client.
+func (m *Metrics) Request(method string, code codes.Code, took time.Duration) {
+	m.requests.WithLabelValues(method, code.String()).Inc()
+	m.durations.WithLabelValues(method).Observe(took.Seconds())
+}
+
+// Negotiation counts the outcome of a negotiation for one mechanism.
+func (m *Metrics) Negotiation(mechanism, outcome string) {
+	m.negotiations.WithLabelValues(mechanism, outcome).Inc()
+}
+
+// Applied counts one operation of the engine.
+func (m *Metrics) Applied(c reconcile.Call) {
+	m.applies.Observe(c.Took.Seconds())
+	result := "ok"
+	if errors.Is(c.Err, reconcile.ErrRecreate) {
+		result = "recreate"
+	} else if c.Err != nil {
+		result = "error"
+	}
+	call := c.Operation + " " + c.Kind
+	m.calls.WithLabelValues(call, result).Inc()
+	m.callTimes.WithLabelValues(call).Observe(c.Took.Seconds())
+}
