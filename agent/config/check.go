@@ -1,0 +1,159 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.patchbay.dev/models"
+)
+
+// maxSocketPath is the length of sun_path in sockaddr_un less the final zero (unix(7)).
+const maxSocketPath = 107
+
+func optional(check func(string) error) func(string) error {
+	return func(s string) error {
+		if s == "" {
+			return nil
+		}
+		return check(s)
+	}
+}
+
+func oneOf(values ...string) func(string) error {
+	return func(s string) error {
+		if !slices.Contains(values, s) {
+			return fmt.Errorf("use %s", strings.Join(values, ", "))
+		}
+		return nil
+	}
+}
+
+func recordName(s string) error {
+	if !models.ValidName(s) {
+		return errors.New("use 1–63 of a-z 0-9 - . that start with a letter or digit")
+	}
+	return nil
+}
+
+func address(s string) error {
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.Zone() != "" {
+		return errors.New("use an IP address of this node that other nodes reach, like 192.0.2.1")
+	}
+	return nil
+}
+
+func path(s string) error {
+	if !filepath.IsAbs(s) {
+		return errors.New("use an absolute path")
+	}
+	return nil
+}
+
+func hostPort(s string) error {
+	_, port, err := net.SplitHostPort(s)
+	if _, e := strconv.ParseUint(port, 10, 16); err != nil || e != nil {
+		return errors.New("use host:port, like 127.0.0.1:9641, or :9641 for every address")
+	}
+	return nil
+}
+
+func grpcURL(s string) error {
+	if addr, ok := strings.CutPrefix(s, "tcp://"); ok {
+		return hostPort(addr)
+	}
+	if !strings.HasPrefix(s, "unix://") {
+		return errors.New("use unix:///path or tcp://host:port")
+	}
+	return unixURL(s)
+}
+
+// etcdURL checks the form; plugins/store knows more.
+func etcdURL(s string) error {
+	if strings.HasPrefix(s, "unix://") {
+		return unixURL(s)
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Port() == "" || u.User != nil {
+		return errors.New("use https://host:port or unix:///path")
+	}
+	return nil
+}
+
+func unixURL(s string) error {
+	p := strings.TrimPrefix(s, "unix://")
+	if !filepath.IsAbs(p) {
+		return errors.New("use an absolute path with three slashes, like unix:///run/patchbay/agent.sock")
+	}
+	if len(p) > maxSocketPath {
+		return fmt.Errorf("a socket's path has at most %d bytes, this one has %d", maxSocketPath, len(p))
+	}
+	return nil
+}
+
+var mechanismType = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,62}$`)
+
+func mechanism(s string) error {
+	if !mechanismType.MatchString(s) {
+		return errors.New("use mechanism types in capitals, like KERNEL")
+	}
+	return nil
+}
+
+// check looks at what no key shows by itself.
+func (c *Config) check() error {
+	if len(c.GRPC.Listen) == 0 {
+		return errors.New("grpc.listen: is empty; give at least one address, like unix:///run/patchbay/agent.sock")
+	}
+	if i := duplicate(c.GRPC.Listen); i >= 0 {
+		return fmt.Errorf("grpc.listen[%d]: %q is there twice; remove one", i, c.GRPC.Listen[i])
+	}
+	if i := duplicate(c.Mechanisms.Prefer); i >= 0 {
+		return fmt.Errorf("mechanisms.prefer[%d]: %q is there twice; remove one", i, c.Mechanisms.Prefer[i])
+	}
+	for _, l := range c.GRPC.Listen {
+		if strings.HasPrefix(l, "tcp://") && (c.GRPC.TLS.Cert == "" || c.GRPC.TLS.CA == "") {
+			return fmt.Errorf("grpc.listen: %s without TLS would let anyone ask for connections; set grpc.tls.cert, grpc.tls.key and grpc.tls.ca", l)
+		}
+	}
+	if err := c.GRPC.TLS.check("grpc.tls"); err != nil {
+		return err
+	}
+	return c.Etcd.TLS.check("etcd.tls")
+}
+
+func duplicate(list []string) int {
+	for i, s := range list {
+		if slices.Contains(list[:i], s) {
+			return i
+		}
+	}
+	return -1
+}
+
+func (t TLS) check(at string) error {
+	switch {
+	case t.Cert == "" && t.Key != "":
+		return fmt.Errorf("%s.cert: is missing, %s.key is set; set both or none", at, at)
+	case t.Cert != "" && t.Key == "":
+		return fmt.Errorf("%s.key: is missing, %s.cert is set; set both or none", at, at)
+	}
+	for _, f := range []struct{ key, path string }{{"cert", t.Cert}, {"key", t.Key}, {"ca", t.CA}} {
+		if f.path == "" {
+			continue
+		}
+		if _, err := os.Stat(f.path); err != nil {
+			return fmt.Errorf("%s.%s: %w; name a PEM file that the agent can read", at, f.key, err)
+		}
+	}
+	return nil
+}

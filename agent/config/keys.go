@@ -1,0 +1,106 @@
+package config
+
+// Key is one key of the configuration.
+type Key struct {
+	Name    string // as in the file: etcd.data_dir
+	Default any    // string, bool or []string
+	Help    string // one line
+	shown   string // stands for a default that is known on the node only
+
+	field  func(*Config) any            // *string, *bool, *[]string or *Secret
+	settle func(string) (string, error) // gives the value its final form; nil: as it is
+	check  func(string) error           // of the value or of each entry; nil: any
+}
+
+// Keys is every key there is, in the order of the manual.
+func Keys() []Key {
+	return []Key{
+		{Name: "node.name", Default: "", shown: "the host name", settle: orHostName, check: recordName,
+			Help:  "this node's name in etcd and in the path of connections",
+			field: func(c *Config) any { return &c.Node.Name }},
+		{Name: "node.address", Default: "", check: optional(address),
+			Help:  "IP address that tunnels from other nodes end at; without it the node offers no tunnels",
+			field: func(c *Config) any { return &c.Node.Address }},
+		{Name: "dataplane", Default: "auto", check: oneOf("auto", "vpp", "kernel"),
+			Help:  "auto, vpp or kernel; auto takes VPP when its socket answers",
+			field: func(c *Config) any { return &c.Dataplane }},
+
+		{Name: "grpc.listen", Default: []string{"unix:///run/patchbay/agent.sock"}, check: grpcURL,
+			Help:  "where workloads, endpoints and commands reach the agent: unix:///path, and tcp://host:port for other nodes (needs grpc.tls)",
+			field: func(c *Config) any { return &c.GRPC.Listen }},
+		{Name: "grpc.tls.cert", Default: "", check: optional(path),
+			Help:  "certificate of this agent, a PEM file",
+			field: func(c *Config) any { return &c.GRPC.TLS.Cert }},
+		{Name: "grpc.tls.key", Default: "", check: optional(path),
+			Help:  "its key, a PEM file",
+			field: func(c *Config) any { return &c.GRPC.TLS.Key }},
+		{Name: "grpc.tls.ca", Default: "", check: optional(path),
+			Help:  "certificates that the certificates of other nodes must descend from, a PEM file",
+			field: func(c *Config) any { return &c.GRPC.TLS.CA }},
+
+		{Name: "etcd.endpoints", Default: []string{}, check: etcdURL,
+			Help:  "an external etcd: https://host:port, http://host:port or unix:///path; none: the embedded one",
+			field: func(c *Config) any { return &c.Etcd.Endpoints }},
+		{Name: "etcd.prefix", Default: "/patchbay/v1", check: path,
+			Help:  "where all keys stand",
+			field: func(c *Config) any { return &c.Etcd.Prefix }},
+		{Name: "etcd.tls.cert", Default: "", check: optional(path),
+			Help:  "certificate that this agent shows to an external etcd, or that the embedded one serves, a PEM file",
+			field: func(c *Config) any { return &c.Etcd.TLS.Cert }},
+		{Name: "etcd.tls.key", Default: "", check: optional(path),
+			Help:  "its key, a PEM file",
+			field: func(c *Config) any { return &c.Etcd.TLS.Key }},
+		{Name: "etcd.tls.ca", Default: "", check: optional(path),
+			Help:  "certificates that the external etcd's, or the embedded etcd's clients', must descend from, a PEM file",
+			field: func(c *Config) any { return &c.Etcd.TLS.CA }},
+		{Name: "etcd.username", Default: "",
+			Help:  "user of an external etcd",
+			field: func(c *Config) any { return &c.Etcd.Username }},
+		{Name: "etcd.password", Default: "",
+			Help:  "its password; by the file or the environment, there is no flag that other users could read",
+			field: func(c *Config) any { return &c.Etcd.Password }},
+		{Name: "etcd.insecure", Default: false,
+			Help:  "allow TCP without TLS for etcd.listen, and a password over it",
+			field: func(c *Config) any { return &c.Etcd.Insecure }},
+		{Name: "etcd.listen", Default: "unix:///run/patchbay/etcd.sock", check: optional(etcdURL),
+			Help:  "where orchestrators reach the embedded etcd: unix:///path (mode 0600) or https://host:port (needs etcd.tls); empty: nowhere",
+			field: func(c *Config) any { return &c.Etcd.Listen }},
+		{Name: "etcd.data_dir", Default: "/var/lib/patchbay/etcd", check: path,
+			Help:  "where the embedded etcd keeps its data",
+			field: func(c *Config) any { return &c.Etcd.DataDir }},
+
+		{Name: "vpp.api_socket", Default: "/run/vpp/api.sock", check: path,
+			Help:  "VPP's binary API",
+			field: func(c *Config) any { return &c.VPP.APISocket }},
+		{Name: "vpp.stats_socket", Default: "/run/vpp/stats.sock", check: path,
+			Help:  "VPP's stats segment",
+			field: func(c *Config) any { return &c.VPP.StatsSocket }},
+		{Name: "vpp.run_dir", Default: "/run/patchbay/vpp", check: path,
+			Help:  "where the sockets of workloads are made",
+			field: func(c *Config) any { return &c.VPP.RunDir }},
+
+		{Name: "http.listen", Default: "127.0.0.1:9641", settle: orOff, check: optional(hostPort),
+			Help:  "where /metrics, /healthz and /readyz are served; empty or off: nowhere",
+			field: func(c *Config) any { return &c.HTTP.Listen }},
+
+		{Name: "log.level", Default: "info", check: oneOf("debug", "info", "warn", "error"),
+			Help:  "debug, info, warn or error",
+			field: func(c *Config) any { return &c.Log.Level }},
+		{Name: "log.format", Default: "text", check: oneOf("text", "json"),
+			Help:  "text or json",
+			field: func(c *Config) any { return &c.Log.Format }},
+
+		{Name: "mechanisms.prefer", Default: []string{}, check: mechanism,
+			Help:  "mechanism types, best first, over the agent's own order of preference",
+			field: func(c *Config) any { return &c.Mechanisms.Prefer }},
+		{Name: "kernel.allow_agent_netns", Default: false,
+			Help:  "allow connections into the agent's own network namespace",
+			field: func(c *Config) any { return &c.Kernel.AllowAgentNetns }},
+	}
+}
+
+// secret reports whether a key's value must not be shown.
+func (k Key) secret() bool {
+	_, ok := k.field(&Config{}).(*Secret)
+	return ok
+}
