@@ -1,0 +1,265 @@
+// Package agent puts the rooms together: one explicit ordered list of what is started
+// and, in the reverse order, stopped.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"go.patchbay.dev/agent/config"
+	"go.patchbay.dev/models"
+	"go.patchbay.dev/plugins/admin"
+	"go.patchbay.dev/plugins/crossconnect"
+	"go.patchbay.dev/plugins/linux"
+	"go.patchbay.dev/plugins/manager"
+	"go.patchbay.dev/plugins/mechanism/kernel"
+	"go.patchbay.dev/plugins/metrics"
+	"go.patchbay.dev/plugins/reconcile"
+	"go.patchbay.dev/plugins/store"
+)
+
+// Agent is one node's agent.
+type Agent struct {
+	cfg   *config.Config
+	log   *slog.Logger
+	keys  models.Keys
+	offer *models.Agent // what this node offers
+
+	store         *store.Store
+	engine        *reconcile.Engine
+	linux         *linux.Namespaces
+	kernel        *kernel.Mechanism
+	crossconnects *crossconnect.Plugin
+	manager       *manager.Manager
+	admin         *admin.Server
+	metrics       *metrics.Metrics
+
+	ready atomic.Bool
+	done  sync.WaitGroup
+}
+
+// Run is the agent from start to stop: it returns when ctx ends, with the traffic left
+// flowing, or when it cannot start.
+func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+	a := &Agent{cfg: cfg, log: log, keys: models.NewKeys(cfg.Etcd.Prefix, cfg.Node.Name)}
+	if cfg.Dataplane == "vpp" {
+		return errors.New("dataplane: this version has no VPP dataplane; use kernel or auto")
+	}
+	began := time.Now()
+	var err error
+	a.store, err = store.Open(ctx, store.Config{
+		Endpoints: cfg.Etcd.Endpoints,
+		Prefix:    a.keys.Prefix,
+		TLS:       store.TLS(cfg.Etcd.TLS),
+		Username:  cfg.Etcd.Username,
+		Password:  string(cfg.Etcd.Password),
+		Listen:    cfg.Etcd.Listen,
+		Insecure:  cfg.Etcd.Insecure,
+		DataDir:   cfg.Etcd.DataDir,
+		Log:       log,
+	})
+	if err != nil {
+		return fmt.Errorf("etcd: %w", err)
+	}
+	defer a.store.Close()
+	if err := a.build(); err != nil {
+		return err
+	}
+	stop, err := a.start(ctx)
+	if err != nil {
+		return err
+	}
+	log.Info("agent started", "version", cfg.Version, "node", cfg.Node.Name, "dataplane", a.offer.Dataplane, "took", time.Since(began))
+	a.done.Go(func() { a.awaitReady(ctx, began) })
+	<-ctx.Done()
+	a.notify(daemon.SdNotifyStopping)
+	log.Info("agent stops; what is connected stays connected")
+	stop()
+	a.done.Wait()
+	return nil
+}
+
+// build makes the rooms and joins them; nothing runs yet.
+func (a *Agent) build() error {
+	namespaces, err := linux.New(linux.Options{AllowOwn: a.cfg.Kernel.AllowAgentNetns, Instance: a.instance(), Log: a.log})
+	if err != nil {
+		return fmt.Errorf("kernel: %w", err)
+	}
+	a.linux = namespaces
+	a.metrics = metrics.New(a.cfg.Version, "")
+	a.engine = reconcile.New(reconcile.Options{
+		Log:      a.log,
+		OnStatus: func(s reconcile.Status) { a.crossconnects.EngineStatus(s) },
+		OnCall:   a.metrics.Applied,
+	})
+	a.kernel = kernel.New(namespaces, a.log)
+
+	// Every mechanism of this node: a new one is a line here.
+	mechanisms := []mechanism{
+		a.kernel,
+	}
+
+	a.offer = &models.Agent{Node: a.cfg.Node.Name, Version: a.cfg.Version, Dataplane: "kernel"}
+	if a.cfg.Node.Address != "" {
+		a.offer.Addresses = []string{a.cfg.Node.Address}
+	}
+	var rendered []crossconnect.Mechanism
+	for _, m := range mechanisms {
+		m.Register(a.engine, func(id string) { a.crossconnects.LinkChanged(id) })
+		a.offer.Offers = append(a.offer.Offers, m.Offer())
+		rendered = append(rendered, m)
+	}
+	a.crossconnects = crossconnect.New(crossconnect.Options{
+		Keys: a.keys, Store: a.store, Engine: a.engine, Mechanisms: rendered, Log: a.log,
+	})
+	own := ownNetns()
+	a.manager = manager.New(manager.Options{
+		Keys: a.keys, Store: a.store, Records: a.crossconnects, Namespaces: namespaces,
+		Observer: a.metrics, Agent: a.offer, Prefer: a.cfg.Mechanisms.Prefer, OwnNetns: own, Log: a.log,
+	})
+	a.crossconnects.Subscribe(func(e crossconnect.Event) { a.manager.Changed(e.ID, e.Desired, e.Status) })
+	a.admin = admin.New(admin.Options{
+		Keys: a.keys, Version: a.cfg.Version, VPP: func() string { return "" }, Agent: a.offer, Prefer: a.cfg.Mechanisms.Prefer,
+		Store: a.store, CrossConnects: a.crossconnects, Registry: a.manager, Counters: a.adminCounters, OwnNetns: own,
+	})
+	a.collect()
+	return nil
+}
+
+// instance tells this agent's interfaces from those of another on the same machine: by
+// where its records are, since what is not on record is removed.
+func (a *Agent) instance() string {
+	if len(a.cfg.Etcd.Endpoints) > 0 {
+		return a.cfg.Node.Name + a.keys.Prefix
+	}
+	return a.cfg.Node.Name + a.cfg.Etcd.DataDir
+}
+
+// mechanism is what the agent asks of every folder under plugins/mechanism.
+type mechanism interface {
+	crossconnect.Mechanism
+	// Offer is what the node publishes of it.
+	Offer() *models.Offer
+	// Register gives the engine its descriptors; changed is told of every cross-connect
+	// whose status may have changed without the engine.
+	Register(e *reconcile.Engine, changed func(id string))
+}
+
+// part is what is started in order and stopped in the reverse order.
+type part struct {
+	name  string
+	start func(context.Context) error
+	stop  func()
+}
+
+// parts is the one ordered list. The servers come last: they let others in. When the
+// agent stops, the engine ends what it is doing after nobody can ask for more.
+func (a *Agent) parts() []part {
+	return []part{
+		{"linux", func(context.Context) error { return a.linux.Start() }, a.closeLinux},
+		{"engine", func(context.Context) error { return nil }, a.engine.Stop}, // crossconnect starts it
+		{"crossconnect", a.crossconnects.Start, a.crossconnects.Stop},
+		{"offer", a.publish, func() {}},
+		{"manager", a.manager.Start, a.manager.Stop},
+		a.httpServer(),
+		a.grpcServer(),
+	}
+}
+
+// start starts the parts; what it returns stops them.
+func (a *Agent) start(ctx context.Context) (stop func(), err error) {
+	var started []part
+	stop = func() {
+		for i := len(started) - 1; i >= 0; i-- {
+			started[i].stop()
+		}
+	}
+	for _, p := range a.parts() {
+		if err := p.start(ctx); err != nil {
+			stop()
+			return nil, fmt.Errorf("%s: %w", p.name, err)
+		}
+		started = append(started, p)
+	}
+	return stop, nil
+}
+
+// publish keeps agents/<node> in etcd while the agent runs.
+func (a *Agent) publish(ctx context.Context) error {
+	data, err := models.Marshal(a.offer)
+	if err != nil {
+		return err
+	}
+	values := make(chan []byte, 1)
+	values <- data
+	a.done.Go(func() { a.store.Hold(ctx, a.keys.Agent(), offerTTL, values) })
+	return nil
+}
+
+// offerTTL is how long a node that died is still listed.
+const offerTTL = 10 * time.Second
+
+// awaitReady tells the world when all records have been read and adopted, and again
+// whenever etcd comes or goes.
+func (a *Agent) awaitReady(ctx context.Context, began time.Time) {
+	for _, ready := range []<-chan struct{}{a.crossconnects.Ready(), a.manager.Loaded()} {
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return
+		}
+	}
+	a.ready.Store(true)
+	a.log.Info("agent ready", "connections", len(a.crossconnects.List()), "took", time.Since(began))
+	a.notify(daemon.SdNotifyReady)
+	for {
+		changed := a.store.Changed()
+		a.manager.Ready(a.store.Up() == nil)
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (a *Agent) closeLinux() {
+	if err := a.linux.Close(); err != nil {
+		a.log.Warn("network namespaces", "err", err)
+	}
+}
+
+// notify tells systemd, where it asked for that.
+func (a *Agent) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		a.log.Warn("systemd was not told", "state", state, "err", err)
+	}
+}
+
+// readiness says why the agent is not ready, nil when it is.
+func (a *Agent) readiness() error {
+	if err := a.store.Up(); err != nil {
+		return err
+	}
+	if !a.ready.Load() {
+		return errors.New("the records are being read")
+	}
+	return nil
+}
+
+// ownNetns is the inode of the agent's network namespace, 0 if /proc is not there.
+func ownNetns() uint64 {
+	var st syscall.Stat_t
+	if err := syscall.Stat("/proc/self/ns/net", &st); err != nil {
+		return 0
+	}
+	return st.Ino
+}
