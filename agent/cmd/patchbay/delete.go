@@ -1,0 +1,38 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"go.patchbay.dev/plugins/admin/adminpb"
+)
+
+func newDelete(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "delete KIND NAME…",
+		Short: "Delete desired objects; deleting a connection closes it",
+		Long: `Delete removes cross-connects, connections, services or endpoints by name. What they were
+programmed to is undone. A workload that keeps its connection asks for it again.`,
+		Example:   "  patchbay delete crossconnect c1",
+		ValidArgs: []string{"crossconnect", "connection", "service", "endpoint"},
+		Args:      cobra.MinimumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			kind := strings.TrimSuffix(strings.ToLower(args[0]), "s")
+			return a.admin(func(c adminpb.AdminClient) error {
+				for _, name := range args[1:] {
+					ctx, cancel := context.WithTimeout(cmd.Context(), callTimeout)
+					_, err := c.Delete(ctx, &adminpb.DeleteRequest{Kind: kind, Name: name})
+					cancel()
+					if err != nil {
+						return a.explained(err, "delete %s/%s", kind, name)
+					}
+					fmt.Fprintf(a.out, "%s/%s deleted\n", kind, name)
+				}
+				return nil
+			})
+		},
+	}
+}

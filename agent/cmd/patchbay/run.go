@@ -1,0 +1,50 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"go.patchbay.dev/agent"
+	"go.patchbay.dev/agent/config"
+)
+
+func newRun(a *app) *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the agent of this node",
+		Long: `Run is the agent of this node, until SIGINT or SIGTERM; what is connected stays connected.
+
+Each flag but --config is a key of the configuration. Flags win over PATCHBAY_* environment
+variables (etcd.data_dir is PATCHBAY_ETCD_DATA_DIR), which win over the file.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := config.Load(cmd.Flags(), file)
+			if err != nil {
+				return &usageError{err}
+			}
+			cfg.Version = ownVersion()
+			ctx, stop := untilSignal(cmd.Context())
+			defer stop()
+			return agent.Run(ctx, cfg, newLog(a.err, cfg.Log))
+		},
+	}
+	cmd.Flags().StringVar(&file, "config", "", "configuration file (default "+config.DefaultFile+", if it exists)")
+	config.AddFlags(cmd.Flags())
+	return cmd
+}
+
+// newLog gives the log that the configuration asks for.
+func newLog(w io.Writer, c config.Log) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		level = slog.LevelInfo // the configuration is checked, so this is not reached
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
