@@ -1,0 +1,282 @@
+//go:build bench
+
+// Package bench measures the agent as a process against a floor measured in the same run:
+// one durable etcd put and the same netlink calls, bare, one after the other. It prints a
+// table; it fails on what goes wrong, never on a clock.
+package bench
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/networkservicemesh/api/pkg/api/networkservice"
+
+	"go.patchbay.dev/plugins/linux"
+	"go.patchbay.dev/plugins/store"
+	"go.patchbay.dev/tests/lab"
+)
+
+const (
+	rounds     = 60   // requests of which a median is taken
+	many       = 1000 // connections that are live meanwhile
+	namespaces = 50   // of clients
+	endpoints  = 5
+)
+
+// row of the table: a figure, what it is held against, and what it should be.
+type row struct{ what, figure, against, ratio, target string }
+
+var table []row
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "\nmeasured\tfigure\tagainst\tratio\twanted")
+	for _, r := range table {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.what, r.figure, r.against, r.ratio, r.target)
+	}
+	w.Flush()
+	lab.Cleanup()
+	os.Exit(code)
+}
+
+func median(d []time.Duration) time.Duration {
+	d = slices.Sorted(slices.Values(d))
+	return d[len(d)/2]
+}
+
+func ratio(a, b time.Duration) string { return fmt.Sprintf("%.2f", float64(a)/float64(b)) }
+
+func ms(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond)) }
+
+// floor does what every connection needs, and nothing else.
+type floor struct {
+	store *store.Store
+	ns    *linux.Namespaces
+	a, b  *linux.Namespace
+	n     int
+}
+
+func newFloor(t *testing.T) *floor {
+	t.Helper()
+	dir := t.TempDir()
+	s, err := store.Open(t.Context(), store.Config{DataDir: dir})
+	check(t, err)
+	ns, err := linux.New(linux.Options{Instance: dir})
+	check(t, err)
+	a, err := ns.Open(lab.NewNamespace(t).Path)
+	check(t, err)
+	b, err := ns.Open(lab.NewNamespace(t).Path)
+	check(t, err)
+	for _, n := range []*linux.Namespace{a, b} {
+		_, err := n.NSID()
+		check(t, err)
+	}
+	t.Cleanup(func() { a.Close(); b.Close(); ns.Close(); s.Close() })
+	return &floor{store: s, ns: ns, a: a, b: b}
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// once is one connection done bare. What it makes is undone outside the measurement.
+func (f *floor) once(t *testing.T) time.Duration {
+	t.Helper()
+	f.n++
+	record := []byte(strings.Repeat("x", 1200)) // as large as a record is
+	tags := [2]linux.Tag{{ID: "floor", Side: linux.Client}, {ID: "floor", Side: linux.Endpoint}}
+	ends := [2]linux.End{
+		{NS: f.a, Name: "f0", MAC: tags[0].MAC(), MTU: 1500},
+		{NS: f.b, Name: "f0", MAC: tags[1].MAC(), MTU: 1500},
+	}
+	start := time.Now()
+	_, err := f.store.Put(t.Context(), "/floor", record)
+	check(t, err)
+	check(t, f.ns.CreatePair(ends[0], ends[1]))
+	var links [2]linux.Link
+	for i, e := range ends {
+		links[i], err = e.NS.LinkByName(e.Name)
+		check(t, err)
+		links[i], err = e.NS.SetLink(links[i].Index, linux.Change{Alias: tags[i].String(), Up: true})
+		check(t, err)
+	}
+	for i, e := range ends {
+		own, other := netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), netip.AddrFrom4([4]byte{10, 0, 0, byte(1 - i)})
+		own6, other6 := netip.MustParseAddr(fmt.Sprintf("fd00::%d", 1+i)), netip.MustParseAddr(fmt.Sprintf("fd00::%d", 2-i))
+		check(t, e.NS.ConfigureNew(links[i].Index, linux.Config{
+			Addresses: []netip.Prefix{netip.PrefixFrom(own, 32), netip.PrefixFrom(own6, 128)},
+			Routes:    []linux.Route{{Prefix: netip.PrefixFrom(other, 32)}, {Prefix: netip.PrefixFrom(other6, 128)}},
+		}))
+	}
+	took := time.Since(start)
+	check(t, f.ns.DeleteLink(links[0]))
+	return took
+}
+
+// bed is an agent with clients and endpoints.
+type bed struct {
+	agent  *lab.Agent
+	client *lab.Client
+	ns     []*lab.Namespace
+	n      int
+}
+
+func newBed(t *testing.T) *bed {
+	t.Helper()
+	b := &bed{agent: lab.StartAgent(t, lab.With("log.level", "info"))}
+	c := b.agent.Dial()
+	b.client = lab.NewClient(t, c)
+	for i := range endpoints {
+		lab.NewEndpoint(t, b.agent, fmt.Sprintf("fw-%d", i)).From(10000*i).Register(c, "fw")
+	}
+	for range namespaces {
+		b.ns = append(b.ns, lab.NewNamespace(t))
+	}
+	return b
+}
+
+// connect makes one more connection and gives the time from request to reply.
+func (b *bed) connect(t *testing.T) (*networkservice.Connection, time.Duration) {
+	t.Helper()
+	b.n++
+	ns := b.ns[b.n%len(b.ns)]
+	in := lab.NewRequest(t, fmt.Sprintf("c%d", b.n), "fw", ns, fmt.Sprintf("nsm%d", b.n))
+	start := time.Now()
+	conn, err := b.client.Pass(t.Context(), in, ns)
+	took := time.Since(start)
+	check(t, err)
+	return conn, took
+}
+
+// compare takes turns between the agent and the floor; what it connects it closes again.
+func (b *bed) compare(t *testing.T, f *floor) (agent, bare time.Duration) {
+	t.Helper()
+	var agents, bares []time.Duration
+	for range rounds {
+		bares = append(bares, f.once(t))
+		conn, took := b.connect(t)
+		agents = append(agents, took)
+		b.client.Disconnect(conn)
+	}
+	return median(agents), median(bares)
+}
+
+func TestBench(t *testing.T) {
+	f, b := newFloor(t), newBed(t)
+	for range 10 {
+		b.connect(t)
+	}
+	few, bare := b.compare(t, f)
+	table = append(table, row{"request to reply, 10 live", ms(few), "floor " + ms(bare), ratio(few, bare), "≤ 1.5"})
+
+	burst(t, b)
+
+	for b.n < many {
+		b.connect(t)
+	}
+	lots, bareLots := b.compare(t, f)
+	table = append(table,
+		row{"request to reply, 1,000 live", ms(lots), "floor " + ms(bareLots), ratio(lots, bareLots), ""},
+		row{"request to reply, 1,000 live", ms(lots), "10 live " + ms(few), ratio(lots, few), "≤ 1.3"})
+
+	idle(t, b)
+	restart(t, b)
+}
+
+// burst requests 100 connections at once, and closes them.
+func burst(t *testing.T, b *bed) {
+	t.Helper()
+	const n = 100
+	conns := make([]*networkservice.Connection, n)
+	var wg sync.WaitGroup
+	start := time.Now()
+	for i := range n {
+		ns := b.ns[i%len(b.ns)]
+		in := lab.NewRequest(t, fmt.Sprintf("burst%d", i), "fw", ns, fmt.Sprintf("burst%d", i))
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			var err error
+			if conns[i], err = b.client.Pass(ctx, in, ns); err != nil {
+				t.Errorf("request %d of the burst: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	took := time.Since(start)
+	if t.Failed() {
+		t.FailNow()
+	}
+	table = append(table, row{"100 requests at once, all answered", ms(took), "", "", "≤ 1 s"})
+	for _, c := range conns {
+		wg.Go(func() { b.client.Disconnect(c) })
+	}
+	wg.Wait()
+}
+
+// idle looks at the process while nobody asks for anything.
+func idle(t *testing.T, b *bed) {
+	t.Helper()
+	const span = 10 * time.Second
+	before := cpu(t, b.agent.Pid())
+	<-time.After(span) // the idleness that is measured
+	used := cpu(t, b.agent.Pid()) - before
+	table = append(table,
+		row{"idle with 1,000 connections, of a core", fmt.Sprintf("%.2f %%", 100*used.Seconds()/span.Seconds()), "", "", "< 1 %"},
+		row{"resident with 1,000 connections", fmt.Sprintf("%d MB", resident(t, b.agent.Pid())), "", "", "≤ 150 MB"})
+}
+
+// restart stops the agent and starts it over what is on record.
+func restart(t *testing.T, b *bed) {
+	t.Helper()
+	var times []time.Duration
+	for range 5 {
+		b.agent.Stop()
+		times = append(times, b.agent.StartAndTime())
+	}
+	table = append(table, row{"exec to ready, 1,000 on record", ms(median(times)), "", "", "≤ 500 ms"})
+}
+
+// cpu is the processor time that a process has used.
+func cpu(t *testing.T, pid int) time.Duration {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	check(t, err)
+	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+	var ticks int
+	for _, f := range fields[11:13] { // utime and stime, proc(5)
+		n, err := strconv.Atoi(f)
+		check(t, err)
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+// resident is a process's resident memory in MB.
+func resident(t *testing.T, pid int) int {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	check(t, err)
+	for _, line := range strings.Split(string(data), "\n") {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kb, err := strconv.Atoi(strings.Fields(rest)[0])
+			check(t, err)
+			return kb / 1024
+		}
+	}
+	t.Fatal("no VmRSS")
+	return 0
+}

@@ -1,0 +1,70 @@
+package house
+
+// module is this project's import path.
+const module = "go.patchbay.dev"
+
+// Room is a folder with everything below it that is no room of its own.
+type Room struct {
+	Folder string
+	Rooms  []string // folders of this project that it may import, with what is below them; "*": all
+	Libs   []string // import paths of others that it may import, with what is below them; "*": all
+}
+
+// Rooms is who may import whom. Tests are free, but for the agent.
+var Rooms = []Room{
+	{Folder: "models", Libs: []string{protobuf}},
+	{Folder: "negotiation", Rooms: []string{"models"}},
+
+	{Folder: "vppapi", Libs: []string{"go.fd.io/govpp"}},
+	{Folder: "vppapi/vppfake", Rooms: []string{"vppapi"}},
+
+	{Folder: "plugins/store", Rooms: []string{"models"}, Libs: []string{"go.etcd.io", "go.uber.org/zap", grpc, protobuf, sys}},
+	{Folder: "plugins/reconcile"},
+	{Folder: "plugins/fdpass", Libs: []string{grpc, sys}},
+	{Folder: "plugins/linux", Libs: []string{"github.com/vishvananda/netlink", sys}},
+	{Folder: "plugins/crossconnect", Rooms: []string{"models", "plugins/reconcile", "plugins/store"}, Libs: []string{protobuf}},
+	{Folder: "plugins/manager", Rooms: []string{"models", "negotiation", "plugins/store", "plugins/fdpass"},
+		Libs: []string{"github.com/networkservicemesh/api", "github.com/google/uuid", grpc, protobuf}},
+	{Folder: "plugins/mechanism", Rooms: []string{"models", "negotiation", "plugins/reconcile", "vppapi", "plugins/linux"},
+		Libs: []string{sys}},
+	{Folder: "plugins/admin", Rooms: []string{"models", "negotiation", "plugins/admin", "plugins/crossconnect", "plugins/fdpass", "plugins/manager", "plugins/store"},
+		Libs: []string{grpc, protobuf}},
+	{Folder: "plugins/metrics", Rooms: []string{"models", "plugins/crossconnect", "plugins/reconcile"},
+		Libs: []string{"github.com/prometheus/client_golang", grpc}},
+
+	{Folder: "agent", Rooms: []string{"*"}, Libs: []string{"*"}},
+	{Folder: "agent/config", Rooms: []string{"models"}, Libs: []string{"github.com/spf13"}},
+	{Folder: "tests", Rooms: []string{"*"}, Libs: []string{"*"}},
+}
+
+const (
+	protobuf = "google.golang.org/protobuf"
+	grpc     = "google.golang.org/grpc"
+	sys      = "golang.org/x/sys"
+)
+
+// Only is what one room keeps for itself, whatever else the others may import.
+type Only struct {
+	Lib    string // import path, with what is below it
+	Folder string
+}
+
+// Onlys are the libraries behind which the rooms hide something.
+var Onlys = []Only{
+	{"go.fd.io/govpp", "vppapi"},
+	{"go.etcd.io", "plugins/store"},
+	{"github.com/vishvananda", "plugins/linux"},
+	{module + "/agent", "agent"},
+}
+
+// Setns is how a thread switches namespaces; one room does it.
+var Setns = struct {
+	Names  []string // of golang.org/x/sys/unix and syscall
+	Folder string
+}{[]string{"Setns", "SYS_SETNS"}, "plugins/linux"}
+
+// Lines that a file may have: one subject, which can be read at one sitting.
+const (
+	maxLines     = 400
+	maxTestLines = 600
+)

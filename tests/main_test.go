@@ -1,0 +1,19 @@
+// Package tests holds what needs several rooms at once: a real agent process, real
+// network namespaces, real etcd.
+package tests
+
+import (
+	"os"
+	"testing"
+
+	"go.patchbay.dev/tests/lab"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(stranger) != "" {
+		os.Exit(actAsStranger())
+	}
+	code := m.Run()
+	lab.Cleanup()
+	os.Exit(code)
+}

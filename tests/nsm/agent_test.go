@@ -1,0 +1,152 @@
+package nsm
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health/grpc_health_v1"
+)
+
+// node is the name of the agent's node and of its path segments.
+const node = "n1"
+
+// agent is an agent process with its own etcd in a scratch directory. Its network
+// namespace is its own, too: what is tagged there as an agent's is taken for this one's,
+// and several run at the same time.
+type agent struct {
+	t      *testing.T
+	dir    string
+	socket string // unix:///path
+	net    *netns
+	binary string
+	config string
+	log    log
+	cmd    *exec.Cmd
+	exited chan struct{}
+}
+
+// startAgent starts an agent that ends with the test, and waits until it is ready.
+func startAgent(t *testing.T) *agent {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "pbn-") // t.TempDir's names can be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &agent{t: t, dir: dir, socket: "unix://" + filepath.Join(dir, "agent.sock"), net: newNetns(t),
+		binary: path, config: filepath.Join(dir, "patchbay.yaml")}
+	t.Cleanup(func() {
+		a.end(syscall.SIGTERM)
+		a.log.show(t, "agent")
+		os.RemoveAll(dir)
+	})
+	config := fmt.Sprintf(`node: {name: %s}
+dataplane: kernel
+grpc: {listen: [%q]}
+etcd: {listen: %q, data_dir: %q}
+http: {listen: "off"}
+log: {level: debug}
+`, node, a.socket, "unix://"+filepath.Join(dir, "etcd.sock"), filepath.Join(dir, "etcd"))
+	if err := os.WriteFile(a.config, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.start()
+	return a
+}
+
+// start starts the process, again after kill, and waits until it is ready.
+func (a *agent) start() {
+	a.t.Helper()
+	a.cmd = exec.Command("nsenter", "--net=/run/netns/"+a.net.name, a.binary, "run", "--config", a.config)
+	a.cmd.Stdout, a.cmd.Stderr = &a.log, &a.log
+	a.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PATCHBAY_") })
+	a.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := a.cmd.Start(); err != nil {
+		a.t.Fatal(err)
+	}
+	a.exited = make(chan struct{})
+	go func(cmd *exec.Cmd, exited chan struct{}) {
+		defer close(exited)
+		if err := cmd.Wait(); err != nil {
+			fmt.Fprintln(&a.log, "the agent ended:", err)
+		}
+	}(a.cmd, a.exited)
+	a.awaitReady()
+}
+
+// awaitReady asks as NSM's health probes do.
+func (a *agent) awaitReady() {
+	a.t.Helper()
+	cc, err := grpc.NewClient(a.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer cc.Close()
+	ctx, cancel := context.WithTimeout(a.t.Context(), patience)
+	defer cancel()
+	go func() {
+		select {
+		case <-a.exited:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	for {
+		stream, err := grpc_health_v1.NewHealthClient(cc).Watch(ctx,
+			&grpc_health_v1.HealthCheckRequest{Service: "networkservice.NetworkService"}, grpc.WaitForReady(true))
+		for err == nil {
+			var h *grpc_health_v1.HealthCheckResponse
+			if h, err = stream.Recv(); h.GetStatus() == grpc_health_v1.HealthCheckResponse_SERVING {
+				return
+			}
+		}
+		if ctx.Err() != nil {
+			a.t.Fatalf("the agent is not ready: %v", err)
+		}
+	}
+}
+
+// kill kills the process as a crash would.
+func (a *agent) kill() { a.end(syscall.SIGKILL) }
+
+func (a *agent) end(sig syscall.Signal) {
+	if a.cmd == nil || a.cmd.Process == nil {
+		return
+	}
+	a.cmd.Process.Signal(sig) // it may have ended
+	select {
+	case <-a.exited:
+	case <-time.After(10 * time.Second):
+		a.t.Errorf("the agent did not end within 10 s of %v", sig)
+		a.cmd.Process.Kill()
+		<-a.exited
+	}
+	a.cmd = nil
+}
+
+// eventually polls check until it succeeds, for what other processes do and tell nobody of.
+func eventually(t *testing.T, what string, check func() error) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("waited 20 s for %s: %v", what, err)
+		}
+	}
+}
