@@ -1,0 +1,63 @@
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# A Go that is older than go.mod asks for fetches the one it needs.
+export GOTOOLCHAIN := auto
+export GOBIN       := $(CURDIR)/bin
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -X main.version=$(VERSION)
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+GRPC_PLUGIN := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.0
+PROTOS      := models/patchbay.proto plugins/admin/adminpb/admin.proto
+
+# Arguments for go test: make test TESTFLAGS='-run TestX'
+TESTFLAGS ?=
+
+.PHONY: help build demo test bench chaos lint proto deps
+# deps comes before what uses it.
+.NOTPARALLEL:
+
+help: ## this list
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+build: ## the program, as bin/patchbay
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/patchbay ./agent/cmd/patchbay
+
+demo: deps build ## a real connection on this machine, from nothing, and what was decided
+	bin/patchbay demo
+
+# Every part of the suite writes go test's JSON into one summary, which fails if one did.
+test: deps build ## all tests, and what real parts they ran against
+	go build -o bin/summary ./tests/summary
+	{ go test -race -json $(TESTFLAGS) ./... || true; \
+	  cd tests/nsm && go test -race -json $(TESTFLAGS) ./... || true; \
+	} | bin/summary
+
+bench: deps build ## the speed of the engine and of requests, as ratios
+	go test -run '^$$' -bench . -benchmem ./negotiation/... ./plugins/...
+	go test -tags bench -count=1 -timeout 30m -v ./tests/bench
+
+chaos: deps build ## the agent killed 300 times under a churn of requests
+	PATCHBAY_TEST_KILLS=300 go test -count=1 -timeout 60m -v -run TestKillsUnderChurn ./tests
+
+lint: ## gofmt, go vet, staticcheck and the rules of the house
+	@unformatted=$$(gofmt -l .); \
+	  if [ -n "$$unformatted" ]; then echo "not formatted (run gofmt -w):" $$unformatted; exit 1; fi
+	go vet ./... && go vet -tags bench ./tests/bench
+	go install $(STATICCHECK)
+	bin/staticcheck ./... && bin/staticcheck -tags bench ./tests/bench
+	cd tests/nsm && go vet ./... && $(GOBIN)/staticcheck ./...
+	go test ./tests/house
+
+proto: ## the generated code, from the .proto files
+	@command -v protoc >/dev/null || { echo "protoc is missing: apt-get install protobuf-compiler libprotobuf-dev"; exit 1; }
+	go install google.golang.org/protobuf/cmd/protoc-gen-go
+	go install $(GRPC_PLUGIN)
+	PATH="$(GOBIN):$$PATH" protoc --go_out=. --go_opt=module=go.patchbay.dev \
+	  --go-grpc_out=. --go-grpc_opt=module=go.patchbay.dev $(PROTOS)
+
+deps:
+	@tests/deps.sh
