@@ -3,6 +3,7 @@
 package crossconnect
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -75,7 +76,8 @@ type Plugin struct {
 
 	mu          sync.Mutex
 	records     map[string]*record
-	seen        int64 // the newest revision that the watch has delivered
+	prepared    map[string]prepared // by id
+	seen        int64               // the newest revision that the watch has delivered
 	subscribers []func(Event)
 	waiting     map[string]chan struct{} // by id: closed at the next change
 }
@@ -90,6 +92,7 @@ func New(o Options) *Plugin {
 		log:        o.Log,
 		ready:      make(chan struct{}),
 		records:    map[string]*record{},
+		prepared:   map[string]prepared{},
 		waiting:    map[string]chan struct{}{},
 	}
 	for _, m := range o.Mechanisms {
@@ -198,7 +201,7 @@ func (p *Plugin) put(changes []reconcile.Change, kv store.KV) []reconcile.Change
 		return changes // known: a snapshot repeats what did not change
 	}
 	r.revision, r.deleted, r.invalid = kv.Revision, false, ""
-	x, values, err := p.parse(id, kv.Value)
+	x, values, err := p.read(id, kv.Value)
 	if err != nil {
 		// What was programmed before stays; the status says what is wrong.
 		r.invalid = err.Error()
@@ -223,6 +226,46 @@ func (p *Plugin) remove(changes []reconcile.Change, id string, revision int64) [
 		return changes
 	}
 	return append(changes, reconcile.Change{Group: id, Revision: revision})
+}
+
+// prepared is a record that was checked and rendered before it was put.
+type prepared struct {
+	data   []byte
+	x      *models.CrossConnect
+	values []reconcile.Value
+}
+
+// maxPrepared bounds what is kept for puts that never came.
+const maxPrepared = 1024
+
+// Prepare checks a cross-connect as the watch does and gives the JSON to put. When the
+// watch then delivers just that, it is not parsed and rendered again, which a client
+// would wait for. The message must not change any more.
+func (p *Plugin) Prepare(x *models.CrossConnect) ([]byte, error) {
+	values, err := p.Render(x)
+	if err != nil {
+		return nil, err
+	}
+	data, err := models.Marshal(x)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.prepared) >= maxPrepared {
+		clear(p.prepared)
+	}
+	p.prepared[x.Id] = prepared{data, x, values}
+	return data, nil
+}
+
+// read is parse, unless the record is the one that was prepared. p.mu is held.
+func (p *Plugin) read(id string, data []byte) (*models.CrossConnect, []reconcile.Value, error) {
+	if r, ok := p.prepared[id]; ok && bytes.Equal(r.data, data) {
+		delete(p.prepared, id)
+		return r.x, r.values, nil
+	}
+	return p.parse(id, data)
 }
 
 // parse reads and checks a record and renders it.

@@ -154,6 +154,18 @@ func (f *finder) scan(id identity, tried string, dev uint64) (string, error) {
 	if p := f.paths[id]; p != tried || (p == "" && time.Since(f.scanned) < scanAge) {
 		return p, nil
 	}
+	// Where namespaces are mounted is one file, where processes are is one for each.
+	mounted := map[identity]string{}
+	if err := mounts(mounted); err != nil {
+		return "", fmt.Errorf("look for network namespaces: %w", err)
+	}
+	if path := mounted[id]; path != "" {
+		if f.paths == nil {
+			f.paths = map[identity]string{}
+		}
+		f.paths[id] = path
+		return path, nil
+	}
 	paths, err := everywhere(dev)
 	if err != nil {
 		return "", err
@@ -247,8 +259,11 @@ func parseMount(line string) (identity, string, bool) {
 		return identity{}, "", false
 	}
 	ino, ok := netInode(f[3])
+	if !ok {
+		return identity{}, "", false
+	}
 	var major, minor uint32
-	if _, err := fmt.Sscanf(f[2], "%d:%d", &major, &minor); !ok || err != nil {
+	if _, err := fmt.Sscanf(f[2], "%d:%d", &major, &minor); err != nil {
 		return identity{}, "", false
 	}
 	return identity{unix.Mkdev(major, minor), ino}, unescape(f[4]), true

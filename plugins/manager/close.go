@@ -105,7 +105,10 @@ func (m *Manager) undo(id string, previous *models.CrossConnect) error {
 	ctx, cancel := context.WithTimeout(m.run, DefaultTimeout)
 	defer cancel()
 	if previous != nil {
-		_, err := m.write(ctx, previous)
+		data, err := m.Records.Prepare(previous)
+		if err == nil {
+			_, err = m.write(ctx, id, data)
+		}
 		return err
 	}
 	revision, err := m.Store.Delete(ctx, m.Keys.CrossConnect(id))

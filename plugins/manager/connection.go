@@ -34,6 +34,11 @@ func (m *Manager) Changed(id string, desired *models.CrossConnect, s *models.Cro
 		}
 		return
 	}
+	if c != nil && c.record == desired {
+		c.status = s // only the status has changed
+		m.announce(id, c)
+		return
+	}
 	conn, err := replied(desired)
 	if err != nil {
 		m.Log.Warn("the connection on record cannot be read", "connection", id, "err", err)

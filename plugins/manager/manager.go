@@ -23,8 +23,9 @@ import (
 
 // Records is the way down: what becomes of the records that this room writes.
 type Records interface {
-	// Check says why the node would refuse the record; a *models.FieldError names the field.
-	Check(x *models.CrossConnect) error
+	// Prepare gives the JSON of a record to put, or says why the node would refuse it; a
+	// *models.FieldError names the field. The record must not change any more.
+	Prepare(x *models.CrossConnect) ([]byte, error)
 	// CheckMechanism says why the node would refuse a mechanism at one end of a record.
 	CheckMechanism(side models.Side, m *models.Mechanism) error
 	// Lookup gives a record that is in etcd, and its status; desired is nil when it is not valid.

@@ -251,14 +251,15 @@ func (m *Manager) try(ctx context.Context, r *request, e *models.Endpoint, candi
 		return nil, &refusal{err}
 	}
 	x, err := m.compose(asked, r, e, answer)
+	var data []byte
 	if err == nil {
-		err = m.Records.Check(x)
+		data, err = m.Records.Prepare(x)
 	}
 	if err != nil {
 		m.closeEndpoint(answer.conn, e.Url, x.GetEndpoint().GetMechanism().GetParameters()[paramNetns])
 		return nil, &refusal{fmt.Errorf("its answer does not fit: %w", err)}
 	}
-	out, err := m.establish(ctx, r, x)
+	out, err := m.establish(ctx, r, x, data)
 	if err != nil && r.record.GetRequest().GetEndpointUrl() != e.Url {
 		m.closeEndpoint(answer.conn, e.Url, x.Endpoint.Mechanism.Parameters[paramNetns])
 	}
@@ -270,8 +271,8 @@ func (m *Manager) try(ctx context.Context, r *request, e *models.Endpoint, candi
 
 // establish writes the record and waits until the dataplane matches it. When that fails,
 // or the client has gone, what was before is restored: the record it had, or none.
-func (m *Manager) establish(ctx context.Context, r *request, x *models.CrossConnect) (*networkservice.Connection, error) {
-	s, err := m.write(ctx, x)
+func (m *Manager) establish(ctx context.Context, r *request, x *models.CrossConnect, data []byte) (*networkservice.Connection, error) {
+	s, err := m.write(ctx, x.Id, data)
 	if err == nil {
 		err = ctx.Err()
 	}
@@ -296,14 +297,10 @@ func (m *Manager) establish(ctx context.Context, r *request, x *models.CrossConn
 }
 
 // write puts a record and waits for what becomes of it.
-func (m *Manager) write(ctx context.Context, x *models.CrossConnect) (*models.CrossConnectStatus, error) {
-	data, err := models.Marshal(x)
+func (m *Manager) write(ctx context.Context, id string, data []byte) (*models.CrossConnectStatus, error) {
+	revision, err := m.Store.Put(ctx, m.Keys.CrossConnect(id), data)
 	if err != nil {
 		return nil, err
 	}
-	revision, err := m.Store.Put(ctx, m.Keys.CrossConnect(x.Id), data)
-	if err != nil {
-		return nil, err
-	}
-	return m.Records.Await(ctx, x.Id, revision)
+	return m.Records.Await(ctx, id, revision)
 }

@@ -57,13 +57,12 @@ func failsAtOnce(t *testing.T, s *Store) {
 }
 
 func TestAddressThatDoesNotAnswerAtStart(t *testing.T) {
-	t.Parallel()
 	// A listener that accepts and says nothing.
 	p := newProxy(t, "unix", strings.TrimPrefix(newServer(t).Listen, "unix://"))
 	p.freeze()
 	start := time.Now()
 	s := open(t, Config{Endpoints: []string{p.url()}})
-	if took := time.Since(start); took > 2*probeTimeout {
+	if took := time.Since(start); took > 3*probeTimeout {
 		t.Errorf("open took %v", took)
 	}
 	failsAtOnce(t, s)
@@ -93,7 +92,6 @@ func TestGoneWhileRunning(t *testing.T) {
 
 // A server that hangs keeps its connections: only its silence shows.
 func TestHangs(t *testing.T) {
-	t.Parallel()
 	server := newServer(t)
 	p := newProxy(t, "unix", strings.TrimPrefix(server.Listen, "unix://"))
 	s := open(t, Config{Endpoints: []string{p.url()}, Log: testLog(t)})
@@ -107,7 +105,7 @@ func TestHangs(t *testing.T) {
 	failed := make(chan error)
 	go func() { _, err := s.Put(under, "/b", nil); failed <- err }()
 	err := untilDown(t, s)
-	if took := time.Since(start); took > probeEvery+probeTimeout+time.Second {
+	if took := time.Since(start); took > 2*(probeEvery+probeTimeout) {
 		t.Errorf("noticed after %v", took)
 	}
 	if !strings.Contains(err.Error(), "no answer") {

@@ -18,10 +18,11 @@ const releaseTimeout = 2 * time.Second
 // of its election timeouts (lease.LessorConfig.MinLeaseTTL).
 const leastTTL = 10
 
-// PutLeased writes a key that goes away by itself after ttl (rounded up to whole seconds)
-// unless it is put again; etcd grants 2 s at least. Every such key has a lease of its own, which lives in etcd only:
-// putting again what is there already renews the lease and writes nothing, also after a
-// restart. The revision is that of the key's last write.
+// PutLeased writes a key that goes away by itself after ttl unless it is put again. The
+// ttl is rounded up to whole seconds; etcd grants 2 s at the least. Every such key has a
+// lease of its own, which is known in etcd only: putting again what is there already
+// renews the lease and writes nothing, also after a restart. The revision is that of the
+// key's last write.
 func (s *Store) PutLeased(ctx context.Context, key string, value []byte, ttl time.Duration) (revision int64, err error) {
 	err = s.do(ctx, "put", key, func(ctx context.Context, ses *session) error {
 		var err error

@@ -163,6 +163,7 @@ func TestDiskThatFillsUnderWriters(t *testing.T) {
 					written.Add(1)
 				case errors.Is(err, ErrUnavailable) && strings.Contains(err.Error(), "no space"):
 					refused.Add(1)
+					time.Sleep(time.Millisecond) // a client would not turn round at once either
 				default:
 					t.Error(err)
 					return
