@@ -46,7 +46,7 @@ func (d *noop[S]) Dependencies(_ string, spec S) []string     { return d.needs(s
 func (d *noop[S]) Equal(found, want S) bool                   { return found == want }
 
 func (d *noop[S]) Retrieve(_ context.Context, want iter.Seq2[string, S]) ([]Found[S], error) {
-	var all []Found[S]
+	all := make([]Found[S], 0, 2*many)
 	for key, spec := range want {
 		all = append(all, Found[S]{key, spec})
 	}

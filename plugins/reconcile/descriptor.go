@@ -49,8 +49,8 @@ type Descriptor[S any] interface {
 	// not there any more, is no error.
 	Delete(ctx context.Context, key string, spec S) error
 	// Retrieve returns everything of this kind that exists and is ours, also what is
-	// there only in part, each key once. What is wanted of the kind is a hint for those who cannot list.
-	// An error says that nothing is known; nothing is deleted because of it.
+	// there only in part, each key once. What is wanted of the kind is a hint for those
+	// who cannot list. An error says that nothing is known; nothing is deleted because of it.
 	Retrieve(ctx context.Context, want iter.Seq2[string, S]) ([]Found[S], error)
 	// Dependencies returns the keys of the values and facts that must be there first.
 	// It looks at nothing but its arguments.

@@ -51,12 +51,13 @@ func TestBackoffEndsWithANewSpecAndWithSuccess(t *testing.T) {
 		r.expect("delete link/a v1", "create link/a v2")
 		r.failing("update link/a", errFake)
 		r.want("c1", "link/a", "v3")
-		time.Sleep(124 * time.Millisecond) // as after the first failure
-		r.failing("update link/a", nil)
-		time.Sleep(time.Millisecond)
+		time.Sleep(99 * time.Millisecond)
+		r.expect("update link/a v2 v3")
+		time.Sleep(27 * time.Millisecond) // tried again as after the first failure
 		r.settle()
-		r.expect("update link/a v2 v3", "update link/a v2 v3")
-		r.state("c1", Failed) // the second attempt failed, too
+		r.expect("update link/a v2 v3")
+		r.state("c1", Failed)
+		r.failing("update link/a", nil)
 		time.Sleep(time.Second)
 		r.settle()
 		r.expect("update link/a v2 v3")

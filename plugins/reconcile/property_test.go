@@ -106,7 +106,6 @@ func (s *story) check() {
 	if *oneSeed != 0 {
 	}
 	if *oneSeed != 0 {
-		s.dump()
 	}
 	possible := s.possible()
 	for at, sp := range possible {

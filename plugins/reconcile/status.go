@@ -10,9 +10,10 @@ import (
 type State int
 
 const (
-	// Applying is work in progress, or about to be.
+	// Applying is work in progress, or waits for what is.
 	Applying State = iota
-	// Pending waits for something else; what can be done is done.
+	// Pending waits for something that nobody is working on, or that has failed; what can
+	// be done is done.
 	Pending
 	// Applied is there as wanted. What is not wanted any more is deleted.
 	Applied
