@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -141,7 +142,7 @@ func TestDiskThatFillsUnderWriters(t *testing.T) {
 	t.Parallel()
 	dir := smallDisk(t, 120<<20)
 	b := ballast{t, filepath.Join(dir, "ballast")}
-	c := Config{DataDir: filepath.Join(dir, "data"), Log: testLog(t)}
+	c := Config{DataDir: filepath.Join(dir, "data"), Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	s := open(t, c)
 	var refused, written atomic.Int64
 	var wg sync.WaitGroup

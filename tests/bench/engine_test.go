@@ -36,7 +36,9 @@ func TestEngine(t *testing.T) {
 		return float64(median(all)) / 1000
 	}
 	ns := func(benchmark, unit string) time.Duration { return time.Duration(figure(benchmark, unit)) }
-	mb := func(benchmark string) string { return strconv.FormatFloat(figure(benchmark, "rss-MB"), 'f', 0, 64) + " MB" }
+	mb := func(benchmark string) string {
+		return strconv.FormatFloat(figure(benchmark, "rss-MB"), 'f', 0, 64) + " MB"
+	}
 	few, lots := ns("Add/100-", "median-ns/add"), ns("Add/10000-", "median-ns/add")
 	table = append(table,
 		row{"engine: one more connection, 10,000 present", lots.String(), "100 present " + few.String(), ratio(lots, few), "≤ 25 µs"},
