@@ -81,7 +81,7 @@ func (c embedded) connect(ctx context.Context) (_ *session, err error) {
 			runBackwards(undo)
 		}
 	}()
-	room := room{dir: c.DataDir}
+	room := &room{dir: c.DataDir}
 	if err := room.check(); err != nil {
 		return nil, errTemporary{err}
 	}
@@ -90,6 +90,7 @@ func (c embedded) connect(ctx context.Context) (_ *session, err error) {
 		return nil, fmt.Errorf("start etcd in etcd.data_dir %s: %w", c.DataDir, err)
 	}
 	undo = append(undo, stop)
+	room.db = etcd.Server.Backend()
 	closeListener, err := c.listen(etcd.Server, room)
 	if err != nil {
 		return nil, err
@@ -101,7 +102,7 @@ func (c embedded) connect(ctx context.Context) (_ *session, err error) {
 	ses := newSession()
 	ses.client = client
 	ses.reads = []clientv3.OpOption{clientv3.WithSerializable()} // the only member has seen every write that was acknowledged
-	ses.writable = room.check
+	ses.writable = room.admit
 	ses.revision = etcd.Server.KV().Rev()
 	up := upkeep{tuning: c.tuning, server: etcd.Server, client: client, room: room, log: c.Log}
 	ses.serve = func(report func(error)) error { return up.serve(ses, report) }

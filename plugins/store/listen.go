@@ -30,7 +30,7 @@ const maxSocketPath = 107
 // The gRPC server is etcd's own, but not the one that embed makes: that one would also
 // speak HTTP, bind its socket with whatever mode the umask gives, and take away the socket
 // of another etcd that is alive.
-func (c embedded) listen(server *etcdserver.EtcdServer, room room) (closeAll func(), err error) {
+func (c embedded) listen(server *etcdserver.EtcdServer, room *room) (closeAll func(), err error) {
 	if c.Listen == "" {
 		return func() {}, nil
 	}
@@ -121,10 +121,10 @@ func removeStale(path string) error {
 }
 
 // intercept refuses the writes of others, too, when there is no room for them.
-func (r room) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+func (r *room) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	switch req.(type) {
 	case *pb.PutRequest, *pb.TxnRequest, *pb.DeleteRangeRequest, *pb.CompactionRequest, *pb.LeaseGrantRequest, *pb.LeaseRevokeRequest:
-		if err := r.check(); err != nil {
+		if err := r.admit(); err != nil {
 			text := strings.TrimPrefix(err.Error(), ErrUnavailable.Error()+": ")
 			return nil, status.Error(codes.ResourceExhausted, text)
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"go.etcd.io/etcd/server/v3/storage/backend"
 	"golang.org/x/sys/unix"
@@ -18,17 +19,34 @@ const (
 
 	// ahead is how much of the database beyond its present end has blocks on the disk, so
 	// that what is on its way from the log to the database finds room there.
-	ahead = 4 << 20
+	ahead = 16 << 20
 )
 
 // room is the room on the disk of the data directory.
-type room struct{ dir string }
+type room struct {
+	dir  string
+	full atomic.Bool     // there was none when it was looked at last
+	db   backend.Backend // once etcd runs
+}
+
+// admit is nil when a write has room. After a time without any it first sees to the
+// database, which may have grown up to its blocks' end meanwhile.
+func (r *room) admit() error {
+	if err := r.check(); err != nil {
+		r.full.Store(true)
+		return err
+	}
+	if !r.full.Load() {
+		return nil
+	}
+	return r.backUp()
+}
 
 // check is nil when a write has room.
-func (r room) check() error { return r.checkFor(0) }
+func (r *room) check() error { return r.checkFor(0) }
 
 // checkFor is nil when there is room for so many bytes, too.
-func (r room) checkFor(bytes int64) error {
+func (r *room) checkFor(bytes int64) error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(r.dir, &fs); err != nil {
 		return unavailable("etcd.data_dir %s: %s", r.dir, err)
@@ -45,17 +63,19 @@ func (r room) checkFor(bytes int64) error {
 	return nil
 }
 
-// backUp gives the database blocks on the disk as far as it may grow between two calls. A
-// file system that cannot do so is no error: it only makes a full disk more dangerous.
-func (r room) backUp(db backend.Backend) error {
+// backUp gives the database blocks on the disk as far as it may grow up to the next call.
+// A file system that cannot do so is no error: it only makes a full disk more dangerous.
+func (r *room) backUp() error {
 	f, err := os.OpenFile(filepath.Join(r.dir, "member", "snap", "db"), os.O_RDWR, 0)
 	if err != nil {
-		return err
+		return unavailable("etcd.data_dir: %s", err)
 	}
 	defer f.Close()
-	err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, db.Size()+ahead)
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
-		return nil
+	err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, r.db.Size()+ahead)
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOSYS) {
+		r.full.Store(true)
+		return unavailable("no space on the disk of etcd.data_dir %s: %s", r.dir, err)
 	}
-	return err
+	r.full.Store(false)
+	return nil
 }

@@ -61,7 +61,7 @@ func (b ballast) drop() {
 
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
-	dir := smallDisk(t, 80<<20)
+	dir := smallDisk(t, 96<<20)
 	b := ballast{t, filepath.Join(dir, "ballast")}
 	c := Config{DataDir: filepath.Join(dir, "data"), Listen: "unix://" + filepath.Join(dir, "sock"), Log: testLog(t)}
 	s := open(t, c)
@@ -117,7 +117,7 @@ func TestFullDisk(t *testing.T) {
 
 func TestFullDiskAtStart(t *testing.T) {
 	t.Parallel()
-	dir := smallDisk(t, 80<<20)
+	dir := smallDisk(t, 96<<20)
 	b := ballast{t, filepath.Join(dir, "ballast")}
 	c := Config{DataDir: filepath.Join(dir, "data"), Listen: "unix://" + filepath.Join(dir, "sock"), Log: testLog(t)}
 	first := open(t, c)
@@ -140,7 +140,7 @@ func TestFullDiskAtStart(t *testing.T) {
 // nothing that was acknowledged is lost.
 func TestDiskThatFillsUnderWriters(t *testing.T) {
 	t.Parallel()
-	dir := smallDisk(t, 120<<20)
+	dir := smallDisk(t, 128<<20)
 	b := ballast{t, filepath.Join(dir, "ballast")}
 	c := Config{DataDir: filepath.Join(dir, "data"), Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	s := open(t, c)
@@ -196,7 +196,7 @@ func TestDiskThatFillsUnderWriters(t *testing.T) {
 // Somebody else has taken what was etcd's own: its log cannot be written any more. The
 // process ends, saying so, and the next one goes on when there is room.
 func TestTheWall(t *testing.T) {
-	dir := smallDisk(t, 80<<20)
+	dir := smallDisk(t, 96<<20)
 	b := ballast{t, filepath.Join(dir, "ballast")}
 	cmd := helper(t, "leased", dir)
 	in, err := cmd.StdinPipe()

@@ -16,7 +16,7 @@ type upkeep struct {
 	tuning
 	server *etcdserver.EtcdServer
 	client *clientv3.Client
-	room   room
+	room   *room
 	log    *slog.Logger
 
 	backed int64 // size of the database for which there are blocks on the disk
@@ -42,10 +42,15 @@ func (u *upkeep) serve(ses *session, report func(error)) error {
 
 // turn does what is due and says why no write is possible, if so.
 func (u *upkeep) turn(ctx context.Context) error {
-	if err := u.room.check(); err != nil {
+	if err := u.room.admit(); err != nil {
 		return err // every step needs room
 	}
-	u.backUp()
+	if size := u.server.Backend().Size(); size != u.backed {
+		if err := u.room.backUp(); err != nil {
+			return err
+		}
+		u.backed = size
+	}
 	u.compact(ctx)
 	alarm := u.alarm()
 	if alarm || u.server.Backend().Size() >= u.large {
@@ -56,17 +61,6 @@ func (u *upkeep) turn(ctx context.Context) error {
 		return errQuota()
 	}
 	return nil
-}
-
-func (u *upkeep) backUp() {
-	db := u.server.Backend()
-	if size := db.Size(); size != u.backed {
-		if err := u.room.backUp(db); err != nil {
-			u.log.Debug("no room ahead of etcd's database", "err", err)
-			return
-		}
-		u.backed = size
-	}
 }
 
 // compact drops revisions by their number, not by time: a quiet node keeps days, and one
