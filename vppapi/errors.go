@@ -1,0 +1,16 @@
+package vppapi
+
+import (
+	"errors"
+
+	"go.fd.io/govpp/api"
+)
+
+// Exists tells whether VPP refused because what was to be made is there already.
+func Exists(err error) bool {
+	return errors.Is(err, api.IF_ALREADY_EXISTS) || errors.Is(err, api.SUBIF_ALREADY_EXISTS) || errors.Is(err, api.ENTRY_ALREADY_EXISTS)
+}
+
+// SocketNumberTaken tells whether VPP refused a memif socket because its number belongs
+// to another.
+func SocketNumberTaken(err error) bool { return errors.Is(err, api.ENTRY_ALREADY_EXISTS) }

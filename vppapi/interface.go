@@ -1,0 +1,147 @@
+package vppapi
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"go.fd.io/govpp/api"
+	interfaces "go.fd.io/govpp/binapi/interface"
+	"go.fd.io/govpp/binapi/interface_types"
+	"go.fd.io/govpp/binapi/ip"
+	"go.fd.io/govpp/binapi/vpe"
+)
+
+// Index is VPP's number of an interface (sw_if_index). It means nothing after VPP has
+// been restarted.
+type Index uint32
+
+// All stands for every interface where a call takes an Index to select by.
+const All Index = 1<<32 - 1
+
+// MaxTag is the longest tag in bytes (string tag[64], with its final zero).
+const MaxTag = 63
+
+// Interface is how VPP shows one.
+type Interface struct {
+	Index   Index
+	Name    string // as in `show interface`: memif3/0, host-pb1c1
+	Device  string // its class: "memif interface", "af-packet", …
+	Tag     string
+	MAC     [6]byte
+	MTU     int // bytes of payload, of the layer that it is switched at
+	AdminUp bool
+	LinkUp  bool
+}
+
+// RxMode says how VPP waits for packets.
+type RxMode uint8
+
+// The modes, as VPP numbers them (interface_types.api).
+const (
+	DefaultMode RxMode = 0 // leave it as VPP made it
+	Polling     RxMode = 1
+	Interrupt   RxMode = 2
+	Adaptive    RxMode = 3
+)
+
+// ParseRxMode reads polling, interrupt or adaptive; anything else leaves VPP's own.
+func ParseRxMode(s string) RxMode {
+	return map[string]RxMode{"polling": Polling, "interrupt": Interrupt, "adaptive": Adaptive}[s]
+}
+
+// Setup is what every interface of ours gets once it is made.
+type Setup struct {
+	Tag    string
+	MTU    int // bytes; 0: as VPP made it
+	RxMode RxMode
+	IP     bool // it carries IP by itself, not Ethernet frames between two ports
+	Worker int  // 1-based number of the worker that receives from it; 0: VPP's choice
+}
+
+// dumpInterfaces asks for one interface or for All.
+func dumpInterfaces(index Index, each func(Interface)) *exchange {
+	return dump(&interfaces.SwInterfaceDump{SwIfIndex: interface_types.InterfaceIndex(index)}, func(d *interfaces.SwInterfaceDetails) {
+		i := Interface{
+			Index:   Index(d.SwIfIndex),
+			Name:    text(d.InterfaceName),
+			Device:  text(d.InterfaceDevType),
+			Tag:     text(d.Tag),
+			MAC:     d.L2Address,
+			AdminUp: d.Flags&interface_types.IF_STATUS_API_FLAG_ADMIN_UP != 0,
+			LinkUp:  d.Flags&interface_types.IF_STATUS_API_FLAG_LINK_UP != 0,
+		}
+		if len(d.Mtu) > 0 {
+			i.MTU = int(d.Mtu[0])
+		}
+		each(i)
+	})
+}
+
+// Finish gives a new interface its tag, and then all that is wanted of it, and sets it
+// up; it may be repeated. A refusal to set the rx-mode is none: VPP sets it only once a
+// peer has connected, see [Client.SetRxMode].
+func (c *Client) Finish(ctx context.Context, index Index, s Setup) error {
+	if len(s.Tag) > MaxTag {
+		return fmt.Errorf("tag %q has %d bytes; VPP keeps %d", s.Tag, len(s.Tag), MaxTag)
+	}
+	i := interface_types.InterfaceIndex(index)
+	calls := []*exchange{one(&interfaces.SwInterfaceTagAddDel{IsAdd: true, SwIfIndex: i, Tag: s.Tag}, &interfaces.SwInterfaceTagAddDelReply{})}
+	if s.MTU > 0 {
+		calls = append(calls, one(&interfaces.SwInterfaceSetMtu{SwIfIndex: i, Mtu: []uint32{uint32(s.MTU), 0, 0, 0}}, &interfaces.SwInterfaceSetMtuReply{}))
+	}
+	if s.IP {
+		calls = append(calls, one(&ip.SwInterfaceIP6EnableDisable{SwIfIndex: i, Enable: true}, &ip.SwInterfaceIP6EnableDisableReply{}, api.VALUE_EXIST))
+	}
+	if s.RxMode != DefaultMode {
+		calls = append(calls, setRxMode(index, s.RxMode))
+	}
+	if s.Worker > 0 {
+		calls = append(calls, one(&interfaces.SwInterfaceSetRxPlacement{SwIfIndex: i, WorkerID: uint32(s.Worker - 1)},
+			&interfaces.SwInterfaceSetRxPlacementReply{}, api.UNIMPLEMENTED, api.INVALID_VALUE, api.INVALID_SW_IF_INDEX))
+	}
+	// Taken by the goroutine that reads, an answer cannot overtake an event.
+	calls = append(calls, setUp(index, true), dumpInterfaces(index, c.inv.put))
+	return c.call(ctx, calls...)
+}
+
+// notYet are VPP's refusals of an rx-mode for queues that are not there yet, or that
+// know no such mode.
+var notYet = []Error{api.UNIMPLEMENTED, api.INVALID_SW_IF_INDEX, api.INVALID_VALUE, api.INVALID_INTERFACE}
+
+func setRxMode(index Index, mode RxMode) *exchange {
+	return one(&interfaces.SwInterfaceSetRxMode{SwIfIndex: interface_types.InterfaceIndex(index), Mode: interface_types.RxMode(mode)},
+		&interfaces.SwInterfaceSetRxModeReply{}, notYet...)
+}
+
+// SetRxMode says how VPP waits for packets of all queues that an interface has now.
+func (c *Client) SetRxMode(ctx context.Context, index Index, mode RxMode) error {
+	return c.call(ctx, setRxMode(index, mode))
+}
+
+func setUp(index Index, up bool) *exchange {
+	var flags interface_types.IfStatusFlags
+	if up {
+		flags = interface_types.IF_STATUS_API_FLAG_ADMIN_UP
+	}
+	return one(&interfaces.SwInterfaceSetFlags{SwIfIndex: interface_types.InterfaceIndex(index), Flags: flags}, &interfaces.SwInterfaceSetFlagsReply{})
+}
+
+// hello asks for what is needed before anybody else may call: VPP's version, its events
+// and its interfaces.
+func (c *Client) hello(ctx context.Context, k *conn) (version string, err error) {
+	var all []Interface
+	list := dumpInterfaces(All, func(i Interface) { all = append(all, i) }).after(func() { c.inv.learn(all) })
+	v := &vpe.ShowVersionReply{}
+	err = c.exchange(ctx, k,
+		one(&vpe.ShowVersion{}, v),
+		one(&interfaces.WantInterfaceEvents{EnableDisable: 1}, &interfaces.WantInterfaceEventsReply{}),
+		list)
+	return text(v.Version), err
+}
+
+// text cuts a string of the API at its end.
+func text(s string) string {
+	s, _, _ = strings.Cut(s, "\x00")
+	return s
+}

@@ -1,0 +1,178 @@
+package vppapi
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"go.fd.io/govpp/api"
+	interfaces "go.fd.io/govpp/binapi/interface"
+)
+
+// inventory is what is known of the interfaces that have a tag, without asking: they are
+// many, and whoever joins two or shows one must not list them all.
+type inventory struct {
+	mu      sync.Mutex
+	byTag   map[string]Index
+	byIndex map[Index]*Interface
+	unsure  map[Index]bool // events told of these; to be looked at
+	looking bool           // somebody does
+}
+
+func (v *inventory) init() {
+	v.byTag, v.byIndex, v.unsure = map[string]Index{}, map[Index]*Interface{}, map[Index]bool{}
+}
+
+func (v *inventory) clear() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	clear(v.byTag)
+	clear(v.byIndex)
+	clear(v.unsure)
+}
+
+// learn takes a list of all interfaces for all that there is.
+func (v *inventory) learn(all []Interface) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	clear(v.byTag)
+	clear(v.byIndex)
+	for _, i := range all {
+		v.byIndex[i.Index] = &i
+		if i.Tag != "" {
+			v.byTag[i.Tag] = i.Index
+		}
+	}
+}
+
+// put notes how an interface is.
+func (v *inventory) put(i Interface) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.drop(i.Index)
+	v.byIndex[i.Index] = &i
+	if i.Tag != "" {
+		v.byTag[i.Tag] = i.Index
+	}
+}
+
+// gone forgets an interface that was deleted.
+func (v *inventory) gone(index Index) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.drop(index)
+}
+
+func (v *inventory) drop(index Index) {
+	if i := v.byIndex[index]; i != nil && v.byTag[i.Tag] == index {
+		delete(v.byTag, i.Tag)
+	}
+	delete(v.byIndex, index)
+}
+
+// Tagged is the interface that has a tag, as VPP told last; nothing is asked.
+func (c *Client) Tagged(tag string) (Interface, bool) {
+	c.inv.mu.Lock()
+	defer c.inv.mu.Unlock()
+	index, ok := c.inv.byTag[tag]
+	if !ok {
+		return Interface{}, false
+	}
+	return *c.inv.byIndex[index], true
+}
+
+// Refresh looks at all interfaces again and returns them.
+func (c *Client) Refresh(ctx context.Context) ([]Interface, error) {
+	var all []Interface
+	err := c.call(ctx, dumpInterfaces(All, func(i Interface) { all = append(all, i) }).after(func() { c.inv.learn(all) }))
+	return all, err
+}
+
+// event takes what VPP tells unasked. It tells what has happened to an interface, not how
+// it is now: an event of the link says nothing of the administrative state, several that
+// came together are one with the flags of all, and "deleted" may be of an interface whose
+// index another one has by now (VPP: src/vnet/interface_api.c, link_state_process). So it
+// is only taken as a reason to look.
+func (c *Client) event(m api.Message) {
+	e, ok := m.(*interfaces.SwInterfaceEvent)
+	if ok && c.inv.doubt(Index(e.SwIfIndex)) {
+		c.done.Go(c.look)
+	}
+}
+
+// doubt notes that an interface is to be looked at and says whether somebody must begin.
+// Those that have no tag, or are new, concern nobody.
+func (v *inventory) doubt(index Index) (begin bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if i := v.byIndex[index]; i == nil || i.Tag == "" {
+		return false
+	}
+	v.unsure[index] = true
+	begin, v.looking = !v.looking, true
+	return begin
+}
+
+// doubtful are those to be looked at, with their tags; if there are none, the looking ends.
+func (v *inventory) doubtful() map[Index]string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	all := map[Index]string{}
+	for index := range v.unsure {
+		if i := v.byIndex[index]; i != nil {
+			all[index] = i.Tag
+		}
+	}
+	clear(v.unsure)
+	v.looking = len(all) > 0
+	return all
+}
+
+// look brings up to date what events told of, and tells the watchers.
+func (c *Client) look() {
+	for c.ctx.Err() == nil {
+		tags := c.inv.doubtful()
+		if len(tags) == 0 {
+			return
+		}
+		indexes := slices.Sorted(maps.Keys(tags))
+		var calls []*exchange
+		for _, index := range indexes {
+			found := false
+			calls = append(calls, dumpInterfaces(index, func(i Interface) {
+				found = true
+				c.inv.put(i)
+			}).after(func() {
+				if !found {
+					c.inv.gone(index)
+				}
+			}))
+		}
+		if err := c.call(c.ctx, calls...); err != nil {
+			select {
+			case <-c.ctx.Done():
+			case <-time.After(c.o.Probe): // it hangs, or it has gone and the inventory with it
+			}
+			for index := range tags {
+				c.inv.doubt(index)
+			}
+			continue
+		}
+		for _, index := range indexes {
+			c.tell(func(w Watcher) {
+				if w.Link != nil {
+					w.Link(tags[index])
+				}
+			})
+		}
+	}
+}
+
+// count is how many interfaces VPP has.
+func (c *Client) count() int {
+	c.inv.mu.Lock()
+	defer c.inv.mu.Unlock()
+	return len(c.inv.byIndex)
+}

@@ -1,0 +1,103 @@
+package vppapi
+
+import (
+	"context"
+	"strings"
+	"sync"
+)
+
+// Ports are the interfaces that one mechanism has finished. It watches them, so that
+// damage from outside is mended and links that come or go are told.
+type Ports struct {
+	vpp *Client
+	// RxMode is set whenever a link comes up: the queues of a shared memory interface
+	// exist only while its peer is there.
+	RxMode RxMode
+
+	mu    sync.Mutex
+	byTag map[string]string // keys of the engine's values
+}
+
+// NewPorts returns an empty set.
+func NewPorts(vpp *Client) *Ports { return &Ports{vpp: vpp, byTag: map[string]string{}} }
+
+// Watch has lost told of values whose interface was deleted or set down by somebody else,
+// and changed of connections of which a link came up or went down. Before Client.Start.
+func (p *Ports) Watch(lost func(key string), changed func(id string)) {
+	p.vpp.Watch(Watcher{
+		Down: func(error) { p.all(changed) },
+		Link: func(tag string) {
+			key, ok := p.key(tag)
+			if !ok {
+				return
+			}
+			i, there := p.vpp.Tagged(tag)
+			if !there || !i.AdminUp {
+				lost(key)
+			} else if i.LinkUp && p.RxMode != DefaultMode {
+				go p.setRxMode(i.Index)
+			}
+			changed(idOf(tag))
+		},
+	})
+}
+
+func (p *Ports) setRxMode(index Index) {
+	if err := p.vpp.SetRxMode(context.Background(), index, p.RxMode); err != nil {
+		p.vpp.log.Debug("rx-mode was not set", "interface", index, "err", err)
+	}
+}
+
+// Len is how many there are.
+func (p *Ports) Len() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.byTag)
+}
+
+// idOf is the connection in a tag patchbay:<id>:<side>.
+func idOf(tag string) string {
+	_, rest, _ := strings.Cut(tag, ":")
+	return rest[:max(strings.LastIndexByte(rest, ':'), 0)]
+}
+
+func (p *Ports) key(tag string) (string, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key, ok := p.byTag[tag]
+	return key, ok
+}
+
+// all tells of every connection.
+func (p *Ports) all(changed func(id string)) {
+	p.mu.Lock()
+	var ids []string
+	for tag := range p.byTag {
+		ids = append(ids, idOf(tag))
+	}
+	p.mu.Unlock()
+	for _, id := range ids {
+		changed(id)
+	}
+}
+
+// Add notes that the interface with this tag is finished.
+func (p *Ports) Add(tag, key string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.byTag[tag] = key
+}
+
+// Drop notes that an interface is about to be deleted.
+func (p *Ports) Drop(tag string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.byTag, tag)
+}
+
+// Clear notes that nothing is known.
+func (p *Ports) Clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.byTag)
+}

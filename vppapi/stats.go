@@ -1,0 +1,168 @@
+package vppapi
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"go.fd.io/govpp/adapter"
+	"go.fd.io/govpp/adapter/statsclient"
+)
+
+// ErrNoStats is wrapped by errors of [Stats] when the segment cannot be read.
+var ErrNoStats = errors.New("VPP's stats segment cannot be read")
+
+// Stats reads VPP's stats segment: shared memory, so reading costs VPP nothing.
+type Stats struct {
+	socket string
+
+	mu     sync.Mutex
+	client *statsclient.StatsClient
+	dir    *adapter.StatDir
+
+	last     []Counters // as read at taken
+	free     int
+	taken    time.Time
+	lastFail error
+}
+
+// Counters of one interface, from VPP's point of view.
+type Counters struct {
+	RxPackets, RxBytes, TxPackets, TxBytes uint64
+	Drops                                  uint64 // packets that VPP dropped that came in here or were to go out
+}
+
+// NewStats returns a reader of the segment behind a socket, for instance /run/vpp/stats.sock.
+func NewStats(socket string) *Stats { return &Stats{socket: socket} }
+
+// fresh is for how long what was read serves others: one who asks about every interface
+// in turn must not read the whole segment each time.
+const fresh = 100 * time.Millisecond
+
+// Of reads the counters of one interface.
+func (s *Stats) Of(index Index) (Counters, error) {
+	all, _, err := s.recent()
+	if err == nil && int(index) < len(all) {
+		return all[index], nil
+	}
+	if err == nil {
+		err = fmt.Errorf("%w: interface %d is not in it", ErrNoStats, index)
+	}
+	return Counters{}, err
+}
+
+// FreeBuffers is how many packet buffers VPP has left.
+func (s *Stats) FreeBuffers() (int, error) {
+	_, free, err := s.recent()
+	return free, err
+}
+
+func (s *Stats) recent() ([]Counters, int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.taken) > fresh {
+		s.last, s.free, s.lastFail = s.read()
+		s.taken = time.Now()
+	}
+	return s.last, s.free, s.lastFail
+}
+
+// The entries that are read: one vector of every thread's counters by interface index
+// each, and the free buffers of each pool.
+var patterns = []string{"^/if/rx$", "^/if/tx$", "^/if/drops$", "^/buffer-pools/.*/available$"}
+
+// Read reads the counters of all interfaces, by index, and how many buffers are free.
+func (s *Stats) Read() (counters []Counters, buffers int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.read()
+}
+
+func (s *Stats) read() (counters []Counters, buffers int, err error) {
+	for range 2 { // once more if VPP was restarted or its directory has changed
+		if err = s.update(); err == nil {
+			break
+		}
+		s.close()
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("%w: %s: %w", ErrNoStats, s.socket, err)
+	}
+	for _, e := range s.dir.Entries {
+		switch d := e.Data.(type) {
+		case adapter.CombinedCounterStat:
+			counters = sumCombined(counters, d, string(e.Name) == "/if/tx")
+		case adapter.SimpleCounterStat:
+			for _, thread := range d {
+				counters = grow(counters, len(thread))
+				for i, n := range thread {
+					counters[i].Drops += uint64(n)
+				}
+			}
+		case adapter.ScalarStat:
+			buffers += int(d)
+		}
+	}
+	return counters, buffers, nil
+}
+
+func sumCombined(counters []Counters, d adapter.CombinedCounterStat, tx bool) []Counters {
+	for _, thread := range d {
+		counters = grow(counters, len(thread))
+		for i, n := range thread {
+			if tx {
+				counters[i].TxPackets += n.Packets()
+				counters[i].TxBytes += n.Bytes()
+			} else {
+				counters[i].RxPackets += n.Packets()
+				counters[i].RxBytes += n.Bytes()
+			}
+		}
+	}
+	return counters
+}
+
+func grow(c []Counters, n int) []Counters {
+	if n > len(c) {
+		c = append(c, make([]Counters, n-len(c))...)
+	}
+	return c
+}
+
+// update brings the directory up to date, or reads it for the first time.
+func (s *Stats) update() (err error) {
+	if s.client == nil {
+		if _, err := os.Stat(s.socket); err != nil {
+			return err // the client would wait for it
+		}
+		client := statsclient.NewStatsClient(s.socket)
+		if err := client.Connect(); err != nil {
+			return err
+		}
+		s.client = client
+	}
+	if s.dir != nil {
+		if err = s.client.UpdateDir(s.dir); err == nil {
+			return nil
+		}
+	}
+	s.dir, err = s.client.PrepareDir(patterns...)
+	return err
+}
+
+// Reset forgets the segment, after VPP was restarted.
+func (s *Stats) Reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.close()
+	s.taken = time.Time{}
+}
+
+func (s *Stats) close() {
+	if s.client != nil {
+		s.client.Disconnect()
+	}
+	s.client, s.dir = nil, nil
+}
