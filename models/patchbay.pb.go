@@ -433,7 +433,10 @@ type CrossConnect struct {
 	// decision says in words what was negotiated and why the rest was not.
 	Decision []string `protobuf:"bytes,7,rep,name=decision,proto3" json:"decision,omitempty"`
 	// request is set when a gRPC request made this record.
-	Request       *Request `protobuf:"bytes,8,opt,name=request,proto3" json:"request,omitempty"`
+	Request *Request `protobuf:"bytes,8,opt,name=request,proto3" json:"request,omitempty"`
+	// path is "direct" (nothing between the ends), "forwarder" (always through the
+	// dataplane's forwarder) or empty: the node's default.
+	Path          string `protobuf:"bytes,9,opt,name=path,proto3" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -522,6 +525,13 @@ func (x *CrossConnect) GetRequest() *Request {
 		return x.Request
 	}
 	return nil
+}
+
+func (x *CrossConnect) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
 }
 
 // Request is what the agent must remember to answer a refresh after a restart.
@@ -769,7 +779,9 @@ type Service struct {
 	// payload is ETHERNET or IP, the default of connections to it.
 	Payload string `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
 	// matches choose among the endpoints, first match wins; empty: all are equal.
-	Matches       []*Match `protobuf:"bytes,3,rep,name=matches,proto3" json:"matches,omitempty"`
+	Matches []*Match `protobuf:"bytes,3,rep,name=matches,proto3" json:"matches,omitempty"`
+	// path of connections to it, as in CrossConnect.
+	Path          string `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -823,6 +835,13 @@ func (x *Service) GetMatches() []*Match {
 		return x.Matches
 	}
 	return nil
+}
+
+func (x *Service) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
 }
 
 // Match sends the clients that it selects to the endpoints that its routes select.
@@ -1365,7 +1384,7 @@ const file_models_patchbay_proto_rawDesc = "" +
 	"\x06routes\x18\x03 \x03(\v2\x12.patchbay.v1.RouteR\x06routes\x123\n" +
 	"\tneighbors\x18\x04 \x03(\v2\x15.patchbay.v1.NeighborR\tneighbors\x12/\n" +
 	"\bpolicies\x18\x05 \x03(\v2\x13.patchbay.v1.PolicyR\bpolicies\x12\x10\n" +
-	"\x03mac\x18\x06 \x01(\tR\x03mac\"\xa5\x02\n" +
+	"\x03mac\x18\x06 \x01(\tR\x03mac\"\xb9\x02\n" +
 	"\fCrossConnect\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12'\n" +
 	"\x0fnetwork_service\x18\x02 \x01(\tR\x0enetworkService\x12\x18\n" +
@@ -1374,7 +1393,8 @@ const file_models_patchbay_proto_rawDesc = "" +
 	"\x06client\x18\x05 \x01(\v2\x17.patchbay.v1.AttachmentR\x06client\x123\n" +
 	"\bendpoint\x18\x06 \x01(\v2\x17.patchbay.v1.AttachmentR\bendpoint\x12\x1a\n" +
 	"\bdecision\x18\a \x03(\tR\bdecision\x12.\n" +
-	"\arequest\x18\b \x01(\v2\x14.patchbay.v1.RequestR\arequest\"\xae\x01\n" +
+	"\arequest\x18\b \x01(\v2\x14.patchbay.v1.RequestR\arequest\x12\x12\n" +
+	"\x04path\x18\t \x01(\tR\x04path\"\xae\x01\n" +
 	"\aRequest\x124\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\n" +
@@ -1399,11 +1419,12 @@ const file_models_patchbay_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x125\n" +
 	"\x06client\x18\x05 \x01(\v2\x1d.patchbay.v1.AttachmentStatusR\x06client\x129\n" +
 	"\bendpoint\x18\x06 \x01(\v2\x1d.patchbay.v1.AttachmentStatusR\bendpoint\x12\x1a\n" +
-	"\bdecision\x18\a \x03(\tR\bdecision\"e\n" +
+	"\bdecision\x18\a \x03(\tR\bdecision\"y\n" +
 	"\aService\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\apayload\x18\x02 \x01(\tR\apayload\x12,\n" +
-	"\amatches\x18\x03 \x03(\v2\x12.patchbay.v1.MatchR\amatches\"\xa3\x02\n" +
+	"\amatches\x18\x03 \x03(\v2\x12.patchbay.v1.MatchR\amatches\x12\x12\n" +
+	"\x04path\x18\x04 \x01(\tR\x04path\"\xa3\x02\n" +
 	"\x05Match\x12O\n" +
 	"\x0fsource_selector\x18\x01 \x03(\v2&.patchbay.v1.Match.SourceSelectorEntryR\x0esourceSelector\x120\n" +
 	"\x06routes\x18\x02 \x03(\v2\x18.patchbay.v1.DestinationR\x06routes\x12!\n" +

@@ -48,13 +48,27 @@ func ValidateCrossConnect(x *CrossConnect) error {
 	if p := x.GetPayload(); p != "" && p != Ethernet && p != IP {
 		errs = append(errs, bad("payload", "%q is not known; use ETHERNET or IP", p))
 	}
-	errs = append(errs, validateMTU(x))
+	errs = append(errs, validatePath(x.GetPath()), validateMTU(x))
 	errs = append(errs, validateAttachment("client", x.GetClient())...)
 	errs = append(errs, validateAttachment("endpoint", x.GetEndpoint())...)
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	return errors.Join(validateEnds(x)...)
+}
+
+// Paths between two ends on one node.
+const (
+	DirectPath    = "direct"    // nothing in between: one veth pair, one shared memory socket
+	ForwarderPath = "forwarder" // through the forwarder, which sees and counts
+)
+
+func validatePath(path string) error {
+	switch path {
+	case "", DirectPath, ForwarderPath:
+		return nil
+	}
+	return bad("path", "%q is not known; use direct or forwarder, or leave it empty", path)
 }
 
 func validateMTU(x *CrossConnect) error {
@@ -260,7 +274,7 @@ func ValidateService(s *Service) error {
 	if p := s.Payload; p != "" && p != Ethernet && p != IP {
 		return bad("payload", "%q is not known; use ETHERNET or IP", p)
 	}
-	return nil
+	return validatePath(s.Path)
 }
 
 // ValidateEndpoint checks an endpoint that registers.

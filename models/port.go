@@ -1,0 +1,15 @@
+package models
+
+import "net/netip"
+
+// Port is where an attachment ends in a node's forwarder.
+type Port struct {
+	Key string // of the engine's value that makes it: what joins it depends on that
+	Tag string // of the forwarder's interface, see [Tag]
+	// Ethernet: it carries frames; else IP packets to and from the one host behind it.
+	Ethernet bool
+	// MAC is that of the host behind an Ethernet port, Addresses are the host's: what is
+	// needed to send it IP packets.
+	MAC       [6]byte
+	Addresses []netip.Addr
+}
