@@ -5,7 +5,6 @@ package crossconnect
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -14,20 +13,6 @@ import (
 	"go.patchbay.dev/plugins/reconcile"
 	"go.patchbay.dev/plugins/store"
 )
-
-// Mechanism renders the attachments of one type. Its parameters were checked by Validate
-// before any other method sees them.
-type Mechanism interface {
-	// Type is the wire name: KERNEL, MEMIF, …
-	Type() string
-	// Validate checks the parameters; a *models.FieldError names the parameter.
-	Validate(parameters map[string]string) error
-	// Pair renders two workloads of this mechanism on this node that are joined with
-	// nothing in between.
-	Pair(x *models.CrossConnect) ([]reconcile.Value, error)
-	// Status is what one side has become; it looks in memory only.
-	Status(x *models.CrossConnect, side models.Side) *models.AttachmentStatus
-}
 
 // Store is what this room needs of plugins/store.
 type Store interface {
@@ -58,6 +43,7 @@ type Options struct {
 	Store      Store
 	Engine     Engine
 	Mechanisms []Mechanism
+	Joiner     Joiner // nil: this node's dataplane has no forwarder
 	Log        *slog.Logger
 }
 
@@ -67,6 +53,7 @@ type Plugin struct {
 	store      Store
 	engine     Engine
 	mechanisms map[string]Mechanism
+	joiner     Joiner
 	log        *slog.Logger
 	publisher  *publisher
 
@@ -89,6 +76,7 @@ func New(o Options) *Plugin {
 		store:      o.Store,
 		engine:     o.Engine,
 		mechanisms: map[string]Mechanism{},
+		joiner:     o.Joiner,
 		log:        o.Log,
 		ready:      make(chan struct{}),
 		records:    map[string]*record{},
@@ -282,49 +270,4 @@ func (p *Plugin) parse(id string, data []byte) (*models.CrossConnect, []reconcil
 	}
 	values, err := p.Render(x)
 	return x, values, err
-}
-
-// Render checks a cross-connect as a whole and gives the values that bring it into
-// being. Its error names the field and the remedy.
-func (p *Plugin) Render(x *models.CrossConnect) ([]reconcile.Value, error) {
-	if err := models.ValidateCrossConnect(x); err != nil {
-		return nil, err
-	}
-	c, err1 := p.mechanism(models.ClientSide, x.Client)
-	_, err2 := p.mechanism(models.EndpointSide, x.Endpoint)
-	if err := errors.Join(err1, err2); err != nil {
-		return nil, err
-	}
-	if ct, et := x.Client.Mechanism.Type, x.Endpoint.Mechanism.Type; ct != et {
-		return nil, &models.FieldError{Field: "endpoint.mechanism.type",
-			Reason: fmt.Sprintf("this node's dataplane cannot join %s to %s; use the same mechanism at both ends", ct, et)}
-	}
-	return c.Pair(x)
-}
-
-// Check says why this node would refuse a cross-connect; its error names the field.
-func (p *Plugin) Check(x *models.CrossConnect) error {
-	_, err := p.Render(x)
-	return err
-}
-
-// CheckMechanism says why this node would refuse a mechanism at one end.
-func (p *Plugin) CheckMechanism(side models.Side, m *models.Mechanism) error {
-	_, err := p.mechanism(side, &models.Attachment{Mechanism: m})
-	return err
-}
-
-// mechanism finds the mechanism of one end and has it check the parameters.
-func (p *Plugin) mechanism(side models.Side, a *models.Attachment) (Mechanism, error) {
-	m := p.mechanisms[a.Mechanism.Type]
-	if m == nil {
-		return nil, &models.FieldError{Field: string(side) + ".mechanism.type",
-			Reason: fmt.Sprintf("this node offers no %q; it offers %s", a.Mechanism.Type, p.types())}
-	}
-	err := m.Validate(a.Mechanism.Parameters)
-	var field *models.FieldError
-	if errors.As(err, &field) {
-		return nil, &models.FieldError{Field: string(side) + ".mechanism.parameters." + field.Field, Reason: field.Reason}
-	}
-	return m, err
 }

@@ -1,0 +1,48 @@
+package crossconnect
+
+import (
+	"go.patchbay.dev/models"
+	"go.patchbay.dev/plugins/reconcile"
+)
+
+// Mechanism is one way to attach a workload. Its parameters were checked by Validate
+// before any other method sees them. It is a Pairer, an Attacher, or both.
+type Mechanism interface {
+	// Type is the wire name: KERNEL, MEMIF, …
+	Type() string
+	// Validate checks the parameters; a *models.FieldError names the parameter.
+	Validate(parameters map[string]string) error
+	// Status is what one side has become; it looks in memory only.
+	Status(x *models.CrossConnect, side models.Side) *models.AttachmentStatus
+}
+
+// Pairer links two workloads of its mechanism on this node with nothing in between.
+type Pairer interface {
+	// Pair renders the link. Errors are *models.FieldErrors, their fields as in the record.
+	Pair(x *models.CrossConnect) ([]reconcile.Value, error)
+}
+
+// PathPairer is a Pairer that links two ends only where the path of the record, which
+// may be empty, asks for it; another links them whenever it can.
+type PathPairer interface {
+	Pairs(path string) bool
+}
+
+// Attacher attaches a workload to this node's forwarder.
+type Attacher interface {
+	// Attach renders one side and the port of the forwarder that it ends in. Errors are
+	// as of Pair.
+	Attach(x *models.CrossConnect, side models.Side) (models.Port, []reconcile.Value, error)
+}
+
+// Joiner joins two ports of the forwarder.
+type Joiner interface {
+	// Join renders what carries the cross-connect's payload between its ports.
+	Join(x *models.CrossConnect, client, endpoint models.Port) ([]reconcile.Value, error)
+}
+
+// Hinter is a Mechanism whose parameters this node settles before the workload answers:
+// where its socket will be.
+type Hinter interface {
+	Hint(id string, side models.Side) map[string]string
+}

@@ -1,0 +1,287 @@
+package memif
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"go.patchbay.dev/models"
+	"go.patchbay.dev/plugins/reconcile"
+	"go.patchbay.dev/vppapi"
+)
+
+// descriptor makes memif interfaces.
+type descriptor struct{ *Mechanism }
+
+// Dependencies: an abstract socket lives in a namespace.
+func (d descriptor) Dependencies(_ string, spec Memif) []string {
+	if spec.NetNS != "" {
+		return []string{kindNetNS + "/" + spec.NetNS}
+	}
+	return nil
+}
+
+// Equal compares by content.
+func (d descriptor) Equal(found, want Memif) bool { return found == want }
+
+// Create makes the interface, or finishes and mends the one that is there.
+func (d descriptor) Create(ctx context.Context, key string, spec Memif) error {
+	if err := d.create(ctx, key, spec); err != nil {
+		return fmt.Errorf("memif interface: %w", err)
+	}
+	return nil
+}
+
+func (d descriptor) create(ctx context.Context, key string, spec Memif) error {
+	if err := d.vpp().Up(); err != nil {
+		return err
+	}
+	port, there := d.vpp().Tagged(spec.Tag)
+	index := port.Index
+	if !there {
+		var err error
+		if index, err = d.make(ctx, spec); err != nil {
+			return err
+		}
+	}
+	if err := d.dress(spec); err != nil {
+		return err
+	}
+	err := d.vpp().Finish(ctx, index, vppapi.Setup{Tag: spec.Tag, MTU: spec.MTU, IP: spec.IP})
+	if err == nil {
+		d.ports.Add(spec.Tag, key)
+	}
+	return err
+}
+
+func (d descriptor) vpp() *vppapi.Client { return d.o.VPP }
+
+// make creates the interface on a socket of its own, or finds one that was made and not
+// finished.
+func (d descriptor) make(ctx context.Context, spec Memif) (vppapi.Index, error) {
+	if err := d.o.Room(); err != nil {
+		return 0, err
+	}
+	if err := d.prepare(spec); err != nil {
+		return 0, err
+	}
+	config := vppapi.Memif{Socket: spec.File, IP: spec.IP, Secret: spec.Secret, MAC: spec.MAC}
+	if spec.NetNS != "" {
+		ns, err := d.o.Namespaces.File(spec.NetNS)
+		if err != nil {
+			return 0, err
+		}
+		defer ns.Close() // VPP has entered it by then
+		config.Socket = vppapi.AbstractSocket(abstractName(spec.Tag), fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd()))
+	}
+	if _, doubt := d.doubts.LoadAndDelete(spec.Tag); doubt {
+		if f, ok, err := d.find(ctx, spec); err != nil || ok {
+			return f.Index, err
+		}
+	}
+	for {
+		number := d.numbers.take()
+		index, err := d.vpp().CreateMemif(ctx, number, config)
+		if vppapi.SocketNumberTaken(err) {
+			continue // by somebody else; the number stays noted
+		}
+		if err != nil {
+			d.numbers.release(number)
+			d.doubts.Store(spec.Tag, true) // it may have been made all the same
+		}
+		return index, err
+	}
+}
+
+// find looks for the interface on the socket, which was made and perhaps not tagged.
+func (d descriptor) find(ctx context.Context, spec Memif) (f vppapi.MemifFound, ok bool, err error) {
+	all, _, err := d.vpp().Memifs(ctx)
+	if err != nil {
+		return f, false, err
+	}
+	for _, f := range all {
+		if f.Server && isSocketOf(f.Socket, spec) {
+			return f, true, nil
+		}
+	}
+	return f, false, nil
+}
+
+// isSocketOf compares VPP's name of a socket with a spec. The end of a long one is cut off.
+func isSocketOf(socket string, spec Memif) bool {
+	if spec.NetNS != "" {
+		return strings.HasPrefix(socket, "abstract:"+abstractName(spec.Tag)+",")
+	}
+	return socket == spec.File
+}
+
+// Update has nothing that can be changed in place but what Create mends.
+func (d descriptor) Update(ctx context.Context, key string, old, new Memif) error {
+	mended := old
+	mended.broken, mended.UID, mended.GID, mended.Mode, mended.MTU, mended.Name = false, new.UID, new.GID, new.Mode, new.MTU, new.Name
+	if mended != new || new.MTU == 0 && old.MTU != 0 {
+		return reconcile.ErrRecreate
+	}
+	if old.Name != new.Name {
+		if err := d.undress(old); err != nil {
+			return err
+		}
+	}
+	return d.Create(ctx, key, new)
+}
+
+// Delete deletes the interface, its socket and, with the last, the directory.
+func (d descriptor) Delete(ctx context.Context, _ string, spec Memif) error {
+	d.ports.Drop(spec.Tag)
+	if err := d.remove(ctx, spec); err != nil {
+		return fmt.Errorf("memif interface: %w", err)
+	}
+	return d.clean(spec)
+}
+
+func (d descriptor) remove(ctx context.Context, spec Memif) error {
+	if d.vpp().Gone() {
+		return nil // and nothing of it; or it is looked at when it is back
+	}
+	if port, ok := d.vpp().Tagged(spec.Tag); ok {
+		if number, ok := vppapi.SocketNumber(port.Name); ok {
+			err := d.vpp().DeleteMemif(ctx, port.Index, number)
+			if err == nil {
+				d.numbers.release(number)
+			}
+			return err
+		}
+	}
+	f, ok, err := d.find(ctx, spec)
+	if err != nil || !ok {
+		return err
+	}
+	err = d.vpp().DeleteMemif(ctx, f.Index, f.Number)
+	if err == nil {
+		d.numbers.release(f.Number)
+	}
+	return err
+}
+
+// Retrieve finds all interfaces of ours: by their tag or, if the agent died before it
+// could set one, by their socket.
+func (d descriptor) Retrieve(ctx context.Context, want iter.Seq2[string, Memif]) ([]reconcile.Found[Memif], error) {
+	if d.vpp().Gone() || d.vpp().Missing(vppapi.MemifPlugin) != "" {
+		d.ports.Clear()
+		return nil, nil
+	}
+	interfaces, err := d.vpp().Refresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	memifs, sockets, err := d.vpp().Memifs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d.numbers.learn(sockets)
+	byIndex := make(map[vppapi.Index]vppapi.Interface, len(interfaces))
+	for _, i := range interfaces {
+		byIndex[i.Index] = i
+	}
+	bySocket := map[string]wanted{}
+	byTag := map[string]wanted{}
+	for key, spec := range want {
+		w := wanted{key, spec}
+		byTag[spec.Tag] = w
+		if spec.NetNS == "" {
+			bySocket[spec.File] = w
+		}
+	}
+	var all []reconcile.Found[Memif]
+	d.ports.Clear()
+	for _, f := range memifs {
+		i := byIndex[f.Index]
+		if found, ok := d.describe(f, i, byTag, bySocket); ok && f.Server {
+			all = append(all, found)
+			if !found.Spec.broken {
+				d.ports.Add(found.Spec.Tag, found.Key)
+			}
+		}
+	}
+	return all, nil
+}
+
+type wanted struct {
+	key  string
+	spec Memif
+}
+
+// describe tells what an interface is, if it is ours.
+func (d descriptor) describe(f vppapi.MemifFound, i vppapi.Interface, byTag, bySocket map[string]wanted) (found reconcile.Found[Memif], ok bool) {
+	id, side, tagged := models.ParseTag(i.Tag)
+	w, isWanted := byTag[i.Tag]
+	if !tagged {
+		if i.Tag != "" {
+			return found, false // somebody else's
+		}
+		if id, side, ok = d.ofSocket(f.Socket); !ok {
+			if w, isWanted = bySocket[f.Socket]; !isWanted {
+				return found, false
+			}
+			id, side, _ = models.ParseTag(w.spec.Tag)
+		}
+		w, isWanted = byTag[models.Tag(id, side)]
+	}
+	spec := Memif{
+		Tag: models.Tag(id, side), Dir: filepath.Dir(f.Socket), File: f.Socket, IP: f.IP, MTU: i.MTU, MAC: f.MAC,
+		broken: !tagged || !i.AdminUp,
+	}
+	if f.IP {
+		spec.MAC = [6]byte{}
+	}
+	if isWanted {
+		d.complete(&spec, w.spec, f.Socket)
+	}
+	return reconcile.Found[Memif]{Key: keyOf(id, side), Spec: spec}, true
+}
+
+// complete fills in what VPP does not tell: what is seen in the file system, and what
+// cannot be seen and would not differ.
+func (d descriptor) complete(spec *Memif, want Memif, socket string) {
+	if want.MTU == 0 {
+		spec.MTU = 0
+	}
+	if want.NetNS != "" && isSocketOf(socket, want) {
+		spec.Dir, spec.File, spec.NetNS = want.Dir, want.File, want.NetNS
+		spec.UID, spec.GID, spec.Mode = want.UID, want.GID, want.Mode
+	}
+	if readNote(*spec) == note(want) {
+		spec.Secret, spec.NetNS = want.Secret, want.NetNS
+	} else {
+		spec.Secret = "(another)"
+	}
+	if want.NetNS == "" {
+		spec.UID, spec.GID, spec.Mode = ownerOf(socket)
+	}
+	if d.named(want) {
+		spec.Name = want.Name
+	}
+}
+
+// ofSocket tells whose socket a path is that the agent has made.
+func (d descriptor) ofSocket(socket string) (id string, side models.Side, ok bool) {
+	rest, ours := strings.CutPrefix(socket, "abstract:")
+	if ours {
+		rest, _, _ = strings.Cut(rest, ",")
+		return models.ParseTag(rest)
+	}
+	dir, file := filepath.Split(socket)
+	id = filepath.Base(dir)
+	if filepath.Dir(filepath.Clean(dir)) != filepath.Clean(d.o.RunDir) || !models.ValidName(id) {
+		return "", "", false
+	}
+	for _, side := range []models.Side{models.ClientSide, models.EndpointSide} {
+		if file == fileOf(side) {
+			return id, side, true
+		}
+	}
+	return "", "", false
+}

@@ -1,0 +1,94 @@
+package memif
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+
+	"go.patchbay.dev/models"
+	"go.patchbay.dev/plugins/reconcile"
+	"go.patchbay.dev/vppapi"
+)
+
+// Memif is the spec of one attachment. Values are compared with ==.
+type Memif struct {
+	Tag      string
+	Dir      string // of the connection
+	File     string // of the socket; of an abstract one, what else is kept of it
+	Name     string // under which the socket can be found, too; empty: none
+	NetNS    string // of an abstract socket; empty: a socket in the file system
+	UID, GID int
+	Mode     os.FileMode
+	Secret   string
+	IP       bool
+	MTU      int // bytes; 0: VPP's own
+	MAC      [6]byte
+	// found: not as it should be in a way that Create mends
+	broken bool
+}
+
+// key of an attachment's value.
+func keyOf(id string, side models.Side) string { return Kind + "/" + id + "/" + string(side) }
+
+// fileOf is the socket's name in its connection's directory.
+func fileOf(side models.Side) string {
+	if side == models.ClientSide {
+		return "memif-client.sock"
+	}
+	return "memif.sock"
+}
+
+// dirOf is a connection's directory: its id or, where the path would be too long for a
+// socket, a hash of it.
+func (m *Mechanism) dirOf(id string) string {
+	dir := filepath.Join(m.o.RunDir, id)
+	if len(dir)+1+len(fileOf(models.ClientSide)) <= vppapi.MaxMemifPath {
+		return dir
+	}
+	sum := sha256.Sum256([]byte(id))
+	return filepath.Join(m.o.RunDir, "x-"+hex.EncodeToString(sum[:8]))
+}
+
+// abstractName is what an abstract socket is called in its namespace.
+func abstractName(tag string) string { return tag }
+
+// Attach renders one workload that is attached to VPP.
+func (m *Mechanism) Attach(x *models.CrossConnect, side models.Side) (models.Port, []reconcile.Value, error) {
+	at := x.GetClient()
+	if side == models.EndpointSide {
+		at = x.GetEndpoint()
+	}
+	p, err := parse(at.GetMechanism().GetParameters())
+	if err != nil {
+		return models.Port{}, nil, err
+	}
+	dir := m.dirOf(x.GetId())
+	spec := Memif{
+		Tag: models.Tag(x.GetId(), side), Dir: dir, File: filepath.Join(dir, fileOf(side)), Name: p.socket, NetNS: p.netns,
+		UID: p.uid, GID: p.gid, Mode: p.mode, Secret: p.secret, IP: x.GetPayload() == models.IP, MTU: int(x.GetMtu()),
+	}
+	if len(spec.File) > vppapi.MaxMemifPath {
+		return models.Port{}, nil, field(string(side)+".mechanism.type", "%s: the socket's path %s has %d bytes, a socket's may have %d; configure a shorter vpp.run_dir",
+			Type, spec.File, len(spec.File), vppapi.MaxMemifPath)
+	}
+	if !spec.IP {
+		spec.MAC = macOf(spec.Tag)
+	}
+	key := keyOf(x.GetId(), side)
+	return models.Port{Key: key, Tag: spec.Tag, Ethernet: !spec.IP}, []reconcile.Value{{Key: key, Spec: spec}}, nil
+}
+
+// macOf derives the Ethernet address of VPP's end: unicast, locally administered, the
+// same at every start.
+func macOf(tag string) (mac [6]byte) {
+	sum := sha256.Sum256([]byte("vpp " + tag))
+	copy(mac[:], sum[:])
+	mac[0] = mac[0]&^1 | 2
+	return mac
+}
+
+// Hint says where the workload will find its socket.
+func (m *Mechanism) Hint(id string, side models.Side) map[string]string {
+	return map[string]string{SocketFile: filepath.Join(m.dirOf(id), fileOf(side)), ID: "0"}
+}

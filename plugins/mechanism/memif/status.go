@@ -1,0 +1,59 @@
+package memif
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"go.patchbay.dev/models"
+)
+
+// Status says what one end of a cross-connect has become: its interface in VPP and
+// whether the workload is connected to it. It is nil for an end whose parameters are not
+// valid.
+func (m *Mechanism) Status(x *models.CrossConnect, side models.Side) *models.AttachmentStatus {
+	at := x.GetClient()
+	if side == models.EndpointSide {
+		at = x.GetEndpoint()
+	}
+	p, err := parse(at.GetMechanism().GetParameters())
+	if err != nil {
+		return nil
+	}
+	if x.GetPath() == models.DirectPath && x.GetClient().GetMechanism().GetType() == x.GetEndpoint().GetMechanism().GetType() {
+		return m.directStatus(x, side, p)
+	}
+	tag := models.Tag(x.GetId(), side)
+	s := &models.AttachmentStatus{Mechanism: Type, Parameters: p.told(m.Hint(x.GetId(), side)[SocketFile])}
+	if p.netns != "" {
+		s.Parameters[SocketFile] = "@" + abstractName(tag)
+	}
+	if i, ok := m.o.VPP.Tagged(tag); ok {
+		s.Interface, s.LinkUp = i.Name, i.LinkUp
+	}
+	return s
+}
+
+// directStatus tells of a socket that two workloads share: it is there or not.
+func (m *Mechanism) directStatus(x *models.CrossConnect, side models.Side, p params) *models.AttachmentStatus {
+	socket := filepath.Join(m.dirOf(x.GetId()), "direct", directSocket)
+	parameters := p.told(socket)
+	parameters["role"] = "client"
+	if side == models.EndpointSide {
+		parameters["role"] = "server"
+	}
+	_, err := os.Stat(filepath.Dir(socket))
+	return &models.AttachmentStatus{Mechanism: Type, Interface: socket, LinkUp: err == nil, Parameters: parameters}
+}
+
+// told are the parameters that the workload needs to connect. The secret is not among
+// them: the workload has it.
+func (p params) told(socket string) map[string]string {
+	out := map[string]string{SocketFile: socket, ID: "0"}
+	for i, key := range []string{RingSize, BufferSize, RxQueues, TxQueues} {
+		if p.hints[i] != 0 {
+			out[key] = strconv.Itoa(p.hints[i])
+		}
+	}
+	return out
+}

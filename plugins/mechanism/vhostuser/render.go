@@ -1,0 +1,119 @@
+package vhostuser
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"go.patchbay.dev/models"
+	"go.patchbay.dev/plugins/reconcile"
+	"go.patchbay.dev/vppapi"
+)
+
+// VhostUser is the spec of one attachment. Values are compared with ==.
+type VhostUser struct {
+	Tag      string
+	File     string // of the socket, in a directory of its own
+	Client   bool   // VPP connects, the workload listens
+	UID, GID int
+	Mode     os.FileMode
+	MAC      [6]byte // of VPP's end
+	MTU      int     // bytes; 0: VPP's own
+	IP       bool    // the payload is IP
+	broken   bool    // found: not up
+}
+
+func keyOf(id string, side models.Side) string { return Kind + "/" + id + "/" + string(side) }
+
+// fileOf is where the socket of one side is. It has a directory of its own, which belongs
+// to the workload where that makes the socket.
+func (m *Mechanism) fileOf(id string, side models.Side) string {
+	name := "vhost"
+	if side == models.ClientSide {
+		name = "vhost-client"
+	}
+	dir := filepath.Join(m.o.RunDir, id)
+	path := filepath.Join(dir, name, "vhost.sock")
+	if len(path) <= vppapi.MaxVhostPath {
+		return path
+	}
+	sum := sha256.Sum256([]byte(id))
+	return filepath.Join(m.o.RunDir, "x-"+hex.EncodeToString(sum[:8]), name, "vhost.sock")
+}
+
+// Attach renders one workload that is attached to VPP.
+func (m *Mechanism) Attach(x *models.CrossConnect, side models.Side) (models.Port, []reconcile.Value, error) {
+	at := attachment(x, side)
+	p, err := parse(at.GetMechanism().GetParameters())
+	if err != nil {
+		return models.Port{}, nil, err
+	}
+	spec := VhostUser{
+		Tag: models.Tag(x.GetId(), side), File: m.fileOf(x.GetId(), side), Client: p.server,
+		UID: p.uid, GID: p.gid, Mode: p.mode, MTU: int(x.GetMtu()), IP: x.GetPayload() == models.IP,
+	}
+	spec.MAC = macOf("vpp " + spec.Tag)
+	if len(spec.File) > vppapi.MaxVhostPath {
+		return models.Port{}, nil, field(string(side)+".mechanism.type", "%s: the socket's path %s has %d bytes, a socket's may have %d; configure a shorter vpp.run_dir",
+			Type, spec.File, len(spec.File), vppapi.MaxVhostPath)
+	}
+	key := keyOf(x.GetId(), side)
+	port := models.Port{Key: key, Tag: spec.Tag, Ethernet: true, MAC: guestMAC(x, side)}
+	for _, s := range at.GetAddresses() {
+		if a, err := netip.ParsePrefix(s); err == nil {
+			port.Addresses = append(port.Addresses, a.Addr())
+		}
+	}
+	return port, []reconcile.Value{{Key: key, Spec: spec}}, nil
+}
+
+func attachment(x *models.CrossConnect, side models.Side) *models.Attachment {
+	if side == models.EndpointSide {
+		return x.GetEndpoint()
+	}
+	return x.GetClient()
+}
+
+// guestMAC is the address that the guest's device is to have: the record's, or one that
+// is derived and that the workload is told.
+func guestMAC(x *models.CrossConnect, side models.Side) [6]byte {
+	if hw, err := net.ParseMAC(attachment(x, side).GetMac()); err == nil && len(hw) == 6 {
+		return [6]byte(hw)
+	}
+	return macOf(models.Tag(x.GetId(), side))
+}
+
+// macOf derives an Ethernet address: unicast, locally administered, always the same.
+func macOf(text string) (mac [6]byte) {
+	sum := sha256.Sum256([]byte(text))
+	copy(mac[:], sum[:])
+	mac[0] = mac[0]&^1 | 2
+	return mac
+}
+
+// Hint says where the workload will find its socket, or is to make it.
+func (m *Mechanism) Hint(id string, side models.Side) map[string]string {
+	return map[string]string{SocketFile: m.fileOf(id, side)}
+}
+
+// Status says what one end of a cross-connect has become: its interface in VPP and
+// whether the guest is connected to it. It is nil for an end whose parameters are not valid.
+func (m *Mechanism) Status(x *models.CrossConnect, side models.Side) *models.AttachmentStatus {
+	p, err := parse(attachment(x, side).GetMechanism().GetParameters())
+	if err != nil {
+		return nil
+	}
+	tag := models.Tag(x.GetId(), side)
+	s := &models.AttachmentStatus{Mechanism: Type, Parameters: m.Hint(x.GetId(), side)}
+	own, vpp := guestMAC(x, side), macOf("vpp "+tag)
+	s.Parameters[MAC], s.Parameters[PeerMAC] = net.HardwareAddr(own[:]).String(), net.HardwareAddr(vpp[:]).String()
+	s.Parameters[Server] = strconv.FormatBool(p.server)
+	if i, ok := m.o.VPP.Tagged(tag); ok {
+		s.Interface, s.LinkUp = i.Name, i.LinkUp
+	}
+	return s
+}
