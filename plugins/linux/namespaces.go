@@ -149,9 +149,28 @@ type Namespace struct {
 	since time.Time
 }
 
+// OwnRef is the reference to the agent's own namespace, where a forwarder has its ends of
+// pairs. No text of a user's becomes it, see [Canonical].
+const OwnRef = "own:"
+
+// openOwn opens the agent's own namespace.
+func (n *Namespaces) openOwn() (*Namespace, error) {
+	if ns := n.reuse(n.own, OwnRef); ns != nil {
+		return ns, nil
+	}
+	fd, err := unix.FcntlInt(uintptr(n.ownFd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the agent's own network namespace: %w", err)
+	}
+	return &Namespace{n: n, ref: OwnRef, fd: fd, id: n.own, nsid: Own}, nil
+}
+
 // Open opens a namespace by its reference, see [Canonical]. Errors wrap [ErrBadRef],
 // [ErrNoNamespace], [ErrNotNamespace], [ErrSymlink] or [ErrOwnNamespace].
 func (n *Namespaces) Open(s string) (*Namespace, error) {
+	if s == OwnRef {
+		return n.openOwn()
+	}
 	r, err := parseRef(s)
 	if err != nil {
 		return nil, err

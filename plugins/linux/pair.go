@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -64,6 +65,9 @@ type Change struct {
 	MAC   MAC
 	MTU   int // bytes
 	Up    bool
+	// Quiet: the kernel itself neither sends nor answers there. It is a forwarder's end,
+	// on which the node would otherwise answer ARP for its own addresses.
+	Quiet bool
 }
 
 // SetLink changes an interface and returns how it is then, as LinkByName. Renaming one that is up is
@@ -78,9 +82,13 @@ func (ns *Namespace) SetLink(index int, ch Change) (l Link, err error) {
 	found := false
 	get := newRequest(unix.RTM_GETLINK, 0, h)
 	get.reply = func(body []byte) { l, found = parseLink(body) }
-	errs, err := c.do(newRequest(unix.RTM_SETLINK, 0, ch.parts(index)...), get)
+	requests := []request{newRequest(unix.RTM_SETLINK, 0, ch.parts(index)...), get}
+	if ch.Quiet { // before it is up, when the kernel makes up an address
+		requests = slices.Insert(requests, 0, quiet(index))
+	}
+	errs, err := c.do(requests...)
 	if err == nil && errs != nil {
-		err = cmp.Or(errs[0], errs[1])
+		err = cmp.Or(errs...)
 	}
 	if err == nil && !found {
 		err = ErrNoLink
@@ -92,11 +100,23 @@ func (ns *Namespace) SetLink(index int, ch Change) (l Link, err error) {
 	return l, nil
 }
 
+// quiet has the kernel make up no IPv6 address (IN6_ADDR_GEN_MODE_NONE, linux/if_link.h).
+func quiet(index int) request {
+	h := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	h.Index = int32(index)
+	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
+	spec.AddRtAttr(unix.AF_INET6, nil).AddRtAttr(unix.IFLA_INET6_ADDR_GEN_MODE, []byte{1})
+	return newRequest(unix.RTM_SETLINK, 0, h, spec)
+}
+
 func (ch Change) parts(index int) []nl.NetlinkRequestData {
 	h := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	h.Index = int32(index)
 	if ch.Up {
 		h.Flags, h.Change = unix.IFF_UP, unix.IFF_UP
+	}
+	if ch.Quiet {
+		h.Flags, h.Change = h.Flags|unix.IFF_NOARP, h.Change|unix.IFF_NOARP
 	}
 	parts := []nl.NetlinkRequestData{h}
 	if ch.Name != "" {

@@ -41,6 +41,19 @@ const (
 // Sides are both of them.
 var Sides = [2]Side{Client, Endpoint}
 
+// portSuffix marks the end of a pair that a forwarder sends and receives on.
+const portSuffix = "-port"
+
+// Port is the tag's counterpart: the end of the workload's pair that is in the agent's own
+// namespace, for a forwarder.
+func (t Tag) Port() Tag { return Tag{t.ID, t.Side + portSuffix} }
+
+// Workload is the tag of the workload's end; port tells that t was that of the other.
+func (t Tag) Workload() (w Tag, port bool) {
+	side, port := strings.CutSuffix(string(t.Side), portSuffix)
+	return Tag{t.ID, Side(side)}, port
+}
+
 // A Tag says whose interface it is; as text it is the interface's alias.
 type Tag struct {
 	ID   string // of the cross-connect
@@ -55,7 +68,8 @@ func ParseTag(alias string) (t Tag, ok bool) {
 	rest, ok := strings.CutPrefix(alias, "patchbay:")
 	id, side, found := strings.Cut(rest, ":")
 	t = Tag{ID: id, Side: Side(side)}
-	return t, ok && found && id != "" && (t.Side == Client || t.Side == Endpoint)
+	w, _ := t.Workload()
+	return t, ok && found && id != "" && (w.Side == Client || w.Side == Endpoint)
 }
 
 // MAC derives the Ethernet address of an interface whose record gives none: unicast,

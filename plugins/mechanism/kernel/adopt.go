@@ -60,6 +60,7 @@ func (d vethDescriptor) adopt(tags [2]linux.Tag, spec Veth, ns opened) (links [2
 func taken(e End, l linux.Link) error {
 	by, remedy := "an interface that is not Patchbay's", "ask for another name or remove that interface"
 	if tag, ok := linux.ParseTag(l.Alias); ok && l.Ours {
+		tag, _ = tag.Workload()
 		by, remedy = fmt.Sprintf("the %s of connection %q", tag.Side, tag.ID), "ask for another name"
 	} else if l.Ours {
 		by, remedy = "an unfinished interface of Patchbay", "it goes away by itself"

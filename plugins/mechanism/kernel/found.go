@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"slices"
 
 	"go.patchbay.dev/plugins/linux"
 	"go.patchbay.dev/plugins/reconcile"
@@ -9,7 +10,7 @@ import (
 
 // pairsIn makes pairs of the interfaces that were seen, and takes them for all there are.
 func (m *Mechanism) pairsIn(l *look, wanted map[string]Veth) []reconcile.Found[Veth] {
-	g := gathering{look: l, wanted: wanted, byMAC: map[linux.MAC]linux.Tag{}, byKey: map[string][2][]linux.Link{}}
+	g := gathering{look: l, wanted: wanted, byMAC: map[linux.MAC]linux.Tag{}, byTag: map[linux.Tag][]linux.Link{}}
 	for key, spec := range wanted {
 		for i, tag := range tagsOf(key) {
 			g.byMAC[spec.Ends[i].MAC] = tag
@@ -37,8 +38,8 @@ type gathering struct {
 	look    *look
 	wanted  map[string]Veth
 	byMAC   map[linux.MAC]linux.Tag
-	byKey   map[string][2][]linux.Link // ends by key and side
-	strange []linux.Link               // of ours, but of which connection?
+	byTag   map[linux.Tag][]linux.Link
+	strange []linux.Link // of ours, but of which connection?
 }
 
 // add sorts an interface by its tag or, if the agent died before it set one, by its address.
@@ -51,17 +52,39 @@ func (g *gathering) add(l linux.Link) {
 		g.strange = append(g.strange, l)
 		return
 	}
-	key := vethKey(tag.ID)
-	ends := g.byKey[key]
-	i := sideIndex(tag.Side)
-	ends[i] = append(ends[i], l)
-	g.byKey[key] = ends
+	g.byTag[tag] = append(g.byTag[tag], l)
+}
+
+// byKey puts the ends that may belong together under the key of their pair.
+func (g *gathering) byKey() map[string][2][]linux.Link {
+	all := map[string][2][]linux.Link{}
+	for tag, links := range g.byTag {
+		if w, port := tag.Workload(); port {
+			all[portKey(w)] = [2][]linux.Link{nil, links}
+		}
+	}
+	for tag, links := range g.byTag {
+		w, port := tag.Workload()
+		if port {
+			continue
+		}
+		for _, l := range links {
+			key, i := vethKey(tag.ID), sideIndex(tag.Side)
+			if outer := all[portKey(w)][1]; slices.ContainsFunc(outer, func(o linux.Link) bool { return joined(l, o) }) {
+				key, i = portKey(w), 0
+			}
+			ends := all[key]
+			ends[i] = append(ends[i], l)
+			all[key] = ends
+		}
+	}
+	return all
 }
 
 // pairs returns all pairs: one for each connection, and under keys that nobody wants
 // what else is there.
 func (g *gathering) pairs() (all []*pair) {
-	for key, ends := range g.byKey {
+	for key, ends := range g.byKey() {
 		a, b, ok := g.choose(key, ends)
 		if ok {
 			all = append(all, g.pair(key, [2]linux.Link{a, b}))
@@ -124,12 +147,12 @@ func configsIn(l *look, wanted map[string]IPConfig) []reconcile.Found[IPConfig] 
 	for ref, s := range l.surveys {
 		for _, link := range s.Links {
 			tag, ok := linux.ParseTag(link.Alias)
-			if !ok {
+			if _, port := tag.Workload(); !ok || port {
 				continue
 			}
 			key := ipKey(tag)
 			want, isWanted := wanted[key]
-			spec := IPConfig{NetNS: ref, Name: link.Name, Config: s.With(link.Index, want.Addresses)}
+			spec := IPConfig{NetNS: ref, Name: link.Name, Port: want.Port, Config: s.With(link.Index, want.Addresses)}
 			here := l.byRef[want.NetNS] == s
 			if here {
 				spec.NetNS = want.NetNS

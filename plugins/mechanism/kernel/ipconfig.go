@@ -15,6 +15,7 @@ import (
 type IPConfig struct {
 	NetNS string // reference, canonical
 	Name  string // the interface's
+	Port  bool   // of a pair to the forwarder
 	linux.Config
 }
 
@@ -34,13 +35,16 @@ func tagOf(key string) linux.Tag {
 type ipDescriptor struct{ *Mechanism }
 
 // Dependencies of what is set on an interface are the pair.
-func (d ipDescriptor) Dependencies(key string, _ IPConfig) []string {
+func (d ipDescriptor) Dependencies(key string, spec IPConfig) []string {
+	if spec.Port {
+		return []string{portKey(tagOf(key))}
+	}
 	return []string{vethKey(tagOf(key).ID)}
 }
 
 // Equal compares by content; the order of addresses and routes means nothing.
 func (d ipDescriptor) Equal(found, want IPConfig) bool {
-	return found.NetNS == want.NetNS && found.Name == want.Name && found.Config.Equal(want.Config)
+	return found.NetNS == want.NetNS && found.Name == want.Name && found.Port == want.Port && found.Config.Equal(want.Config)
 }
 
 // Create sets what is wanted and is not there yet.
@@ -50,7 +54,7 @@ func (d ipDescriptor) Create(_ context.Context, key string, spec IPConfig) error
 
 // Update changes what differs between the interface and what is wanted.
 func (d ipDescriptor) Update(_ context.Context, key string, old, new IPConfig) error {
-	if old.NetNS != new.NetNS {
+	if old.NetNS != new.NetNS || old.Port != new.Port {
 		return reconcile.ErrRecreate
 	}
 	return d.configure(key, new, old.Config)
@@ -112,11 +116,11 @@ func (d ipDescriptor) clear(ref string, tag linux.Tag, spec IPConfig) error {
 // clearElsewhere takes off what was set in a namespace that its reference no longer leads
 // to but that lives on, for instance because a process is in it.
 func (d ipDescriptor) clearElsewhere(tag linux.Tag, spec IPConfig) error {
-	p, ok := d.pairs.get(vethKey(tag.ID))
+	p, i, ok := d.pairs.of(tag)
 	if !ok {
 		return nil
 	}
-	l, err := d.ns.LinkAt(p.links[sideIndex(tag.Side)].Place)
+	l, err := d.ns.LinkAt(p.links[i].Place)
 	if err != nil || !l.Ours || l.Alias != tag.String() {
 		return nil // gone with its namespace
 	}
@@ -134,9 +138,8 @@ func (d ipDescriptor) clearElsewhere(tag linux.Tag, spec IPConfig) error {
 // linux.ErrNoLink if it is not there.
 func (d ipDescriptor) end(ns *linux.Namespace, tag linux.Tag, name string) (linux.Link, error) {
 	ours := func(l linux.Link, err error) bool { return err == nil && l.Ours && l.Alias == tag.String() }
-	if p, ok := d.pairs.get(vethKey(tag.ID)); ok {
-		seen := p.links[sideIndex(tag.Side)]
-		if l, err := ns.LinkByIndex(seen.Index); ours(l, err) {
+	if p, i, ok := d.pairs.of(tag); ok {
+		if l, err := ns.LinkByIndex(p.links[i].Index); ours(l, err) {
 			return l, nil
 		}
 	}

@@ -1,6 +1,6 @@
-// Package kernel is the mechanism KERNEL on the kernel dataplane: a workload gets an
-// interface of the Linux kernel in its network namespace. Two such workloads on one node
-// are joined by one veth pair, with no forwarder in between.
+// Package kernel is the mechanism KERNEL: a workload gets an interface of the Linux kernel
+// in its network namespace. Two such workloads on one node are linked by one veth pair,
+// with no forwarder in between; where there is VPP, a pair leads from a workload to VPP.
 package kernel
 
 import (
@@ -9,6 +9,7 @@ import (
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/linux"
 	"go.patchbay.dev/plugins/reconcile"
+	"go.patchbay.dev/vppapi"
 )
 
 // Type is the mechanism's name on the wire and in records.
@@ -18,6 +19,7 @@ const Type = "KERNEL"
 const (
 	KindVeth     = "veth"     // veth/<id>
 	KindIPConfig = "ipconfig" // ipconfig/<id>/client, ipconfig/<id>/endpoint
+	KindHostIf   = "hostif"   // hostif/<id>/<side>, in VPP
 	KindNetNS    = "netns"    // netns/<reference>, a fact
 )
 
@@ -31,6 +33,17 @@ type Mechanism struct {
 	changed func(id string)
 	looks   looks
 	lost    func(key string) // tells the engine of damage
+
+	vpp   *vppapi.Client // nil: this node has no VPP
+	ports *vppapi.Ports
+	room  func() error // says why VPP has no room for one more interface
+}
+
+// WithVPP has workloads attached to vpp, too; room says why it has no room for one more
+// interface. It is called before Register.
+func (m *Mechanism) WithVPP(vpp *vppapi.Client, room func() error) *Mechanism {
+	m.vpp, m.ports, m.room = vpp, vppapi.NewPorts(vpp), room
+	return m
 }
 
 // New returns the mechanism, which works in the namespaces of ns.
@@ -46,9 +59,25 @@ func New(ns *linux.Namespaces, log *slog.Logger) *Mechanism {
 // Type is the mechanism's name on the wire.
 func (m *Mechanism) Type() string { return Type }
 
+// Missing says why this node's kernel cannot serve it, as the rest of a sentence that
+// begins "node n1"; empty: it can.
+func (m *Mechanism) Missing() string { return m.ns.Missing() }
+
 // Offer says whether this node can serve the mechanism now, and if not, what is missing.
 func (m *Mechanism) Offer() *models.Offer {
-	return &models.Offer{Type: Type, Dataplane: "kernel", Class: "LOCAL", Direct: true, Missing: m.ns.Missing()}
+	o := &models.Offer{Type: Type, Dataplane: "kernel", Class: "LOCAL", Direct: true, Missing: m.ns.Missing()}
+	if m.vpp != nil && m.vpp.Missing(vppapi.AFPacketPlugin) == "" {
+		o.Dataplane, o.Joins = "vpp", true
+	}
+	return o
+}
+
+// Kinds are those whose world ends with VPP.
+func (m *Mechanism) Kinds() []string {
+	if m.vpp == nil {
+		return nil
+	}
+	return []string{KindHostIf}
 }
 
 // Register gives the engine the descriptors of veth pairs and of what is set on their
@@ -58,6 +87,10 @@ func (m *Mechanism) Register(e *reconcile.Engine, changed func(id string)) {
 	m.changed = changed
 	reconcile.Register(e, KindVeth, vethDescriptor{m})
 	reconcile.Register(e, KindIPConfig, ipDescriptor{m})
+	if m.vpp != nil {
+		reconcile.Register(e, KindHostIf, hostDescriptor{m})
+		m.ports.Watch(e.Lost, changed)
+	}
 	e.Facts(KindNetNS, m.ns.Presence(e.Observe))
 	m.lost = e.Lost
 	m.ns.Subscribe(linux.Subscriber{Link: m.heard, NamespaceGone: m.namespaceGone, Missed: m.missed})

@@ -84,15 +84,32 @@ func (t *pairs) replace(found []*pair) {
 	}
 }
 
+// of returns a copy of what is known of the pair that has a workload's end, and which of
+// its ends that is.
+func (t *pairs) of(tag linux.Tag) (pair, int, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p, i := t.at(tag); p != nil {
+		return *p, i, true
+	}
+	return pair{}, 0, false
+}
+
+func (t *pairs) at(tag linux.Tag) (*pair, int) {
+	if p := t.byKey[portKey(tag)]; p != nil {
+		return p, 0
+	}
+	return t.byKey[vethKey(tag.ID)], sideIndex(tag.Side)
+}
+
 // first tells, once for each pair made, that nothing has been set on an end yet.
 func (t *pairs) first(tag linux.Tag, l linux.Link) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	p := t.byKey[vethKey(tag.ID)]
+	p, i := t.at(tag)
 	if p == nil {
 		return false
 	}
-	i := sideIndex(tag.Side)
 	fresh := p.fresh[i] && p.links[i].Index == l.Index
 	p.fresh[i] = false
 	return fresh

@@ -60,10 +60,7 @@ func under(at string, err error) error {
 }
 
 func renderVeth(x *models.CrossConnect) (Veth, error) {
-	v := Veth{MTU: DefaultMTU}
-	if x.GetMtu() != 0 {
-		v.MTU = int(x.GetMtu())
-	}
+	v := Veth{MTU: mtuOf(x)}
 	at := [2]*models.Attachment{x.GetClient(), x.GetEndpoint()}
 	for i, side := range linux.Sides {
 		end, err := renderEnd(linux.Tag{ID: x.GetId(), Side: side}, at[i])

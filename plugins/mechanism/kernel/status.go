@@ -21,9 +21,14 @@ func (m *Mechanism) Status(x *models.CrossConnect, side models.Side) *models.Att
 		return nil
 	}
 	s := &models.AttachmentStatus{Mechanism: Type, Parameters: map[string]string{NetNS: end.NetNS, Name: end.Name}}
-	if p, ok := m.pairs.get(vethKey(x.GetId())); ok {
-		i := sideIndex(tag.Side)
-		s.Interface, s.LinkUp = p.spec.Ends[i].Name, p.links[i].Running
+	p, i, ok := m.pairs.of(tag)
+	if !ok {
+		return s
+	}
+	s.Interface, s.LinkUp = p.spec.Ends[i].Name, p.links[i].Running
+	if isPort(p.key) {
+		port, there := m.vpp.Tagged(tag.String())
+		s.Interface, s.LinkUp = port.Name, there && s.LinkUp && port.LinkUp
 	}
 	return s
 }
@@ -32,11 +37,11 @@ func (m *Mechanism) Status(x *models.CrossConnect, side models.Side) *models.Att
 // wraps linux.ErrNoLink while there is none.
 func (m *Mechanism) Counters(x *models.CrossConnect, side models.Side) (linux.Counters, error) {
 	tag := linux.Tag{ID: x.GetId(), Side: linux.Side(side)}
-	p, ok := m.pairs.get(vethKey(x.GetId()))
+	p, i, ok := m.pairs.of(tag)
 	if !ok {
 		return linux.Counters{}, fmt.Errorf("connection %q: %w", x.GetId(), linux.ErrNoLink)
 	}
-	l, err := m.ns.LinkAt(p.links[sideIndex(tag.Side)].Place)
+	l, err := m.ns.LinkAt(p.links[i].Place)
 	if err == nil && (!l.Ours || l.Alias != tag.String()) {
 		err = linux.ErrNoLink
 	}

@@ -29,9 +29,19 @@ type End struct {
 
 func vethKey(id string) string { return KindVeth + "/" + id }
 
+// portKey is the key of the pair that leads from a workload to the forwarder.
+func portKey(tag linux.Tag) string { return KindVeth + "/" + tag.ID + "/" + string(tag.Side) }
+
+// isPort tells whether a key is that of a pair to the forwarder.
+func isPort(key string) bool { return strings.Count(key, "/") == 2 }
+
 // tagsOf are the tags of the ends of the pair with this key.
 func tagsOf(key string) [2]linux.Tag {
-	id := strings.TrimPrefix(key, KindVeth+"/")
+	id, side, port := strings.Cut(strings.TrimPrefix(key, KindVeth+"/"), "/")
+	if port {
+		tag := linux.Tag{ID: id, Side: linux.Side(side)}
+		return [2]linux.Tag{tag, tag.Port()}
+	}
 	return [2]linux.Tag{{ID: id, Side: linux.Client}, {ID: id, Side: linux.Endpoint}}
 }
 
@@ -70,7 +80,7 @@ func (ns opened) deleteStale() error { return errors.Join(ns[0].DeleteStale(), n
 // Dependencies of a pair are its namespaces.
 func (d vethDescriptor) Dependencies(_ string, spec Veth) []string {
 	keys := []string{KindNetNS + "/" + spec.Ends[0].NetNS}
-	if spec.Ends[1].NetNS != spec.Ends[0].NetNS {
+	if other := spec.Ends[1].NetNS; other != spec.Ends[0].NetNS && other != linux.OwnRef {
 		keys = append(keys, KindNetNS+"/"+spec.Ends[1].NetNS)
 	}
 	return keys
@@ -145,8 +155,13 @@ func (d vethDescriptor) finish(key string, spec Veth, ns opened) (links [2]linux
 	}
 	links[1].Index, links[1].MAC = links[0].Peer.Index, spec.Ends[1].MAC
 	d.pairs.set(key, spec, links, true) // from here on, what happens to it is heard
+	if isPort(key) {
+		if err = ns[0].NoOffload(spec.Ends[0].Name); err != nil {
+			return links, err
+		}
+	}
 	for i, tag := range tagsOf(key) {
-		if links[i], err = ns[i].SetLink(links[i].Index, linux.Change{Alias: tag.String(), Up: true}); err != nil {
+		if links[i], err = ns[i].SetLink(links[i].Index, linux.Change{Alias: tag.String(), Up: true, Quiet: i == 1 && isPort(key)}); err != nil {
 			return links, err
 		}
 	}
@@ -180,7 +195,7 @@ func (d vethDescriptor) Update(_ context.Context, key string, old, new Veth) err
 		return fmt.Errorf("update veth pair: %w", err)
 	}
 	for i, tag := range tagsOf(key) {
-		if !p.links[i].Up || p.links[i].MAC != new.Ends[i].MAC {
+		if _, port := tag.Workload(); !port && (!p.links[i].Up || p.links[i].MAC != new.Ends[i].MAC) {
 			d.lost(ipKey(tag)) // the kernel drops neighbours when the address changes, and more when it is down
 		}
 	}
