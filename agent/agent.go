@@ -24,19 +24,29 @@ import (
 	"go.patchbay.dev/plugins/metrics"
 	"go.patchbay.dev/plugins/reconcile"
 	"go.patchbay.dev/plugins/store"
+	"go.patchbay.dev/plugins/xconnect"
+	"go.patchbay.dev/vppapi"
 )
 
 // Agent is one node's agent.
 type Agent struct {
-	cfg   *config.Config
-	log   *slog.Logger
-	keys  models.Keys
-	offer *models.Agent // what this node offers
+	cfg  *config.Config
+	log  *slog.Logger
+	keys models.Keys
+
+	mechanisms []mechanism
+	offer      atomic.Pointer[models.Agent] // what this node offers now
+	offers     chan []byte                  // what is to be published of it
 
 	store         *store.Store
 	engine        *reconcile.Engine
 	linux         *linux.Namespaces
 	kernel        *kernel.Mechanism
+	vpp           *vppapi.Client // nil: the dataplane is the kernel's alone
+	stats         *vppapi.Stats
+	budget        *vppapi.Budget
+	xconnect      *xconnect.Plugin
+	vppKinds      []string // of the engine's values that end with VPP
 	crossconnects *crossconnect.Plugin
 	manager       *manager.Manager
 	admin         *admin.Server
@@ -49,10 +59,7 @@ type Agent struct {
 // Run is the agent from start to stop: it returns when ctx ends, with the traffic left
 // flowing, or when it cannot start.
 func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
-	a := &Agent{cfg: cfg, log: log, keys: models.NewKeys(cfg.Etcd.Prefix, cfg.Node.Name)}
-	if cfg.Dataplane == "vpp" {
-		return errors.New("dataplane: this version has no VPP dataplane; use kernel or auto")
-	}
+	a := &Agent{cfg: cfg, log: log, keys: models.NewKeys(cfg.Etcd.Prefix, cfg.Node.Name), offers: make(chan []byte, 1)}
 	began := time.Now()
 	var err error
 	a.store, err = store.Open(ctx, store.Config{
@@ -77,7 +84,7 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	log.Info("agent started", "version", cfg.Version, "node", cfg.Node.Name, "dataplane", a.offer.Dataplane, "took", time.Since(began))
+	log.Info("agent started", "version", cfg.Version, "node", cfg.Node.Name, "dataplane", a.offered().GetDataplane(), "took", time.Since(began))
 	a.done.Go(func() { a.awaitReady(ctx, began) })
 	<-ctx.Done()
 	a.notify(daemon.SdNotifyStopping)
@@ -94,7 +101,7 @@ func (a *Agent) build() error {
 		return fmt.Errorf("kernel: %w", err)
 	}
 	a.linux = namespaces
-	a.metrics = metrics.New(a.cfg.Version, "")
+	a.metrics = metrics.New()
 	a.engine = reconcile.New(reconcile.Options{
 		Log:      a.log,
 		OnStatus: func(s reconcile.Status) { a.crossconnects.EngineStatus(s) },
@@ -103,31 +110,35 @@ func (a *Agent) build() error {
 	a.kernel = kernel.New(namespaces, a.log)
 
 	// Every mechanism of this node: a new one is a line here.
-	mechanisms := []mechanism{
+	a.mechanisms = []mechanism{
 		a.kernel,
 	}
-
-	a.offer = &models.Agent{Node: a.cfg.Node.Name, Version: a.cfg.Version, Dataplane: "kernel"}
-	if a.cfg.Node.Address != "" {
-		a.offer.Addresses = []string{a.cfg.Node.Address}
+	var joiner crossconnect.Joiner
+	if a.cfg.Dataplane != "kernel" {
+		a.mechanisms = a.withVPP(a.mechanisms)
+		joiner = a.xconnect
 	}
+
 	var rendered []crossconnect.Mechanism
-	for _, m := range mechanisms {
+	for _, m := range a.mechanisms {
 		m.Register(a.engine, func(id string) { a.crossconnects.LinkChanged(id) })
-		a.offer.Offers = append(a.offer.Offers, m.Offer())
+		if v, ok := m.(interface{ Kinds() []string }); ok {
+			a.vppKinds = append(a.vppKinds, v.Kinds()...)
+		}
 		rendered = append(rendered, m)
 	}
+	a.publishOffer()
 	a.crossconnects = crossconnect.New(crossconnect.Options{
-		Keys: a.keys, Store: a.store, Engine: a.engine, Mechanisms: rendered, Log: a.log,
+		Keys: a.keys, Store: a.store, Engine: a.engine, Mechanisms: rendered, Joiner: joiner, Log: a.log,
 	})
 	own := ownNetns()
 	a.manager = manager.New(manager.Options{
 		Keys: a.keys, Store: a.store, Records: a.crossconnects, Namespaces: namespaces,
-		Observer: a.metrics, Agent: a.offer, Prefer: a.cfg.Mechanisms.Prefer, OwnNetns: own, Log: a.log,
+		Observer: a.metrics, Agent: a.offered, Prefer: a.cfg.Mechanisms.Prefer, Path: a.cfg.Mechanisms.Path, OwnNetns: own, Log: a.log,
 	})
 	a.crossconnects.Subscribe(func(e crossconnect.Event) { a.manager.Changed(e.ID, e.Desired, e.Status) })
 	a.admin = admin.New(admin.Options{
-		Keys: a.keys, Version: a.cfg.Version, VPP: func() string { return "" }, Agent: a.offer, Prefer: a.cfg.Mechanisms.Prefer,
+		Keys: a.keys, Version: a.cfg.Version, VPP: a.vppVersion, Agent: a.offered, Prefer: a.cfg.Mechanisms.Prefer,
 		Store: a.store, CrossConnects: a.crossconnects, Registry: a.manager, Counters: a.adminCounters, OwnNetns: own,
 	})
 	a.collect()
@@ -165,6 +176,7 @@ type part struct {
 func (a *Agent) parts() []part {
 	return []part{
 		{"linux", func(context.Context) error { return a.linux.Start() }, a.closeLinux},
+		{"vpp", a.startVPP, a.stopVPP},
 		{"engine", func(context.Context) error { return nil }, a.engine.Stop}, // crossconnect starts it
 		{"crossconnect", a.crossconnects.Start, a.crossconnects.Stop},
 		{"offer", a.publish, func() {}},
@@ -194,13 +206,8 @@ func (a *Agent) start(ctx context.Context) (stop func(), err error) {
 
 // publish keeps agents/<node> in etcd while the agent runs.
 func (a *Agent) publish(ctx context.Context) error {
-	data, err := models.Marshal(a.offer)
-	if err != nil {
-		return err
-	}
-	values := make(chan []byte, 1)
-	values <- data
-	a.done.Go(func() { a.store.Hold(ctx, a.keys.Agent(), offerTTL, values) })
+	a.publishOffer()
+	a.done.Go(func() { a.store.Hold(ctx, a.keys.Agent(), offerTTL, a.offers) })
 	return nil
 }
 

@@ -14,16 +14,24 @@ func (a *Agent) collect() {
 		Counters: func(x *models.CrossConnect) (client, endpoint *metrics.Counters) {
 			return a.counters(x, models.ClientSide), a.counters(x, models.EndpointSide)
 		},
-		StoreUp:   a.store.Up,
-		Revision:  a.store.Revision,
-		Dataplane: a.offer.Dataplane,
-		Up:        func() bool { return a.kernel.Offer().Missing == "" },
-		Restarts:  func() uint64 { return 0 }, // the kernel does not restart without the agent
+		StoreUp:    a.store.Up,
+		Revision:   a.store.Revision,
+		Version:    a.cfg.Version,
+		VPP:        a.vppVersion,
+		Dataplanes: a.dataplanes,
 	})
 }
 
 // counters of one side as its workload sees them, nil where they cannot be read.
 func (a *Agent) counters(x *models.CrossConnect, side models.Side) *metrics.Counters {
+	if a.vpp != nil {
+		if c, err := a.vppCounters(x, side); err == nil {
+			return &metrics.Counters{
+				ReceivePackets: c.TxPackets, ReceiveBytes: c.TxBytes,
+				TransmitPackets: c.RxPackets, TransmitBytes: c.RxBytes, Drops: c.Drops,
+			}
+		}
+	}
 	c, err := a.kernel.Counters(x, side)
 	if err != nil {
 		return nil
@@ -32,6 +40,15 @@ func (a *Agent) counters(x *models.CrossConnect, side models.Side) *metrics.Coun
 		ReceivePackets: c.RxPackets, ReceiveBytes: c.RxBytes,
 		TransmitPackets: c.TxPackets, TransmitBytes: c.TxBytes, Drops: c.RxDropped + c.TxDropped,
 	}
+}
+
+// dataplanes tells which there are, whether each is up, and how often it came back.
+func (a *Agent) dataplanes() []metrics.Dataplane {
+	all := []metrics.Dataplane{{Name: "kernel", Up: a.kernel.Missing() == ""}} // it does not restart without the agent
+	if a.vpp != nil && (a.cfg.Dataplane == "vpp" || a.vpp.Version() != "") {
+		all = append(all, metrics.Dataplane{Name: "vpp", Up: a.vpp.Up() == nil, Restarts: uint64(a.vpp.Restarts())})
+	}
+	return all
 }
 
 func (a *Agent) adminCounters(x *models.CrossConnect, side models.Side) *adminpb.Counters {

@@ -62,6 +62,10 @@ type VPP struct {
 	APISocket   string
 	StatsSocket string
 	RunDir      string // sockets of workloads are made under it
+	RxMode      string // polling, interrupt or adaptive
+	Interfaces  int    // at most so many in VPP
+	VhostPorts  int    // at most so many vhost-user ports
+	Buffers     int    // so many stay free in VPP
 }
 
 // HTTP is where metrics and health are served.
@@ -78,6 +82,7 @@ type Log struct {
 // Mechanisms is what negotiation prefers.
 type Mechanisms struct {
 	Prefer []string // mechanism types, best first; empty: the agent's own order
+	Path   string   // of connections on this node: direct, forwarder, or empty for the default
 }
 
 // Kernel is what the kernel dataplane may do.

@@ -3,11 +3,11 @@ package config
 // Key is one key of the configuration.
 type Key struct {
 	Name    string // as in the file: etcd.data_dir
-	Default any    // string, bool or []string
+	Default any    // string, bool, int or []string
 	Help    string // one line
 	shown   string // stands for a default that is known on the node only
 
-	field  func(*Config) any            // *string, *bool, *[]string or *Secret
+	field  func(*Config) any            // *string, *bool, *int, *[]string or *Secret
 	settle func(string) (string, error) // gives the value its final form; nil: as it is
 	check  func(string) error           // of the value or of each entry; nil: any
 }
@@ -78,6 +78,18 @@ func Keys() []Key {
 		{Name: "vpp.run_dir", Default: "/run/patchbay/vpp", check: path,
 			Help:  "where the sockets of workloads are made",
 			field: func(c *Config) any { return &c.VPP.RunDir }},
+		{Name: "vpp.rx_mode", Default: "adaptive", check: oneOf("polling", "interrupt", "adaptive"),
+			Help:  "how VPP waits for packets of memif and vhost-user: polling, interrupt or adaptive; polling where workers have nothing else to do",
+			field: func(c *Config) any { return &c.VPP.RxMode }},
+		{Name: "vpp.max_interfaces", Default: 4096,
+			Help:  "interfaces that VPP may have before new connections are refused; 0: any number",
+			field: func(c *Config) any { return &c.VPP.Interfaces }},
+		{Name: "vpp.max_vhost_user", Default: 32,
+			Help:  "vhost-user ports that VPP may have, since each that waits for its peer costs its main thread; 0: any number",
+			field: func(c *Config) any { return &c.VPP.VhostPorts }},
+		{Name: "vpp.free_buffers", Default: 1024,
+			Help:  "packet buffers that must be free in VPP for a new connection",
+			field: func(c *Config) any { return &c.VPP.Buffers }},
 
 		{Name: "http.listen", Default: "127.0.0.1:9641", settle: orOff, check: optional(hostPort),
 			Help:  "where /metrics, /healthz and /readyz are served; empty or off: nowhere",
@@ -93,6 +105,9 @@ func Keys() []Key {
 		{Name: "mechanisms.prefer", Default: []string{}, check: mechanism,
 			Help:  "mechanism types, best first, over the agent's own order of preference",
 			field: func(c *Config) any { return &c.Mechanisms.Prefer }},
+		{Name: "mechanisms.path", Default: "", check: optional(oneOf("direct", "forwarder")),
+			Help:  "path of connections on this node whose network service names none: direct (nothing in between), forwarder (always through VPP); empty: kernel interfaces directly, the rest through VPP",
+			field: func(c *Config) any { return &c.Mechanisms.Path }},
 		{Name: "kernel.allow_agent_netns", Default: false,
 			Help:  "allow connections into the agent's own network namespace",
 			field: func(c *Config) any { return &c.Kernel.AllowAgentNetns }},

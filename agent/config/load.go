@@ -24,6 +24,8 @@ func AddFlags(fs *pflag.FlagSet) {
 			fs.String(k.Flag(), d, k.Help)
 		case bool:
 			fs.Bool(k.Flag(), d, k.Help)
+		case int:
+			fs.Int(k.Flag(), d, k.Help)
 		case []string:
 			fs.StringSlice(k.Flag(), d, k.Help)
 		}
@@ -118,6 +120,10 @@ func (k Key) inFile(value any) error {
 		if _, ok := value.(bool); !ok && value != nil {
 			return k.wrong(value, "is not true or false")
 		}
+	case int:
+		if _, ok := value.(int); !ok && value != nil {
+			return k.wrong(value, "is not a whole number")
+		}
 	case []string:
 		list, ok := value.([]any)
 		if !ok && value != nil {
@@ -161,6 +167,13 @@ func (k Key) set(c *Config, value any) error {
 				return fmt.Errorf("%s: %q is not true or false", k.Name, b)
 			}
 		}
+	case *int:
+		s := fmt.Sprint(value)
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 0 {
+			return fmt.Errorf("%s: %q is not a whole number from 0", k.Name, s)
+		}
+		*field = n
 	case *[]string:
 		for i, s := range entries(value) {
 			if err := k.check(s); err != nil {

@@ -80,11 +80,19 @@ func sample(k Key, file string) string {
 		return "192.0.2.1"
 	case k.Default == false:
 		return "true"
+	case k.Name == "vpp.rx_mode":
+		return "polling"
+	case k.Name == "mechanisms.path":
+		return "direct"
+	case isInt(k.Default):
+		return "7"
 	case strings.HasPrefix(fmt.Sprint(k.Default), "/"):
 		return "/tmp/x"
 	}
 	return "x1"
 }
+
+func isInt(v any) bool { _, ok := v.(int); return ok }
 
 func TestEveryKeyIsReadFromEverySource(t *testing.T) {
 	pem := filepath.Join(t.TempDir(), "x.pem")
@@ -98,7 +106,7 @@ func TestEveryKeyIsReadFromEverySource(t *testing.T) {
 		value := sample(k, pem)
 		if _, list := k.Default.([]string); list {
 			fmt.Fprintf(&yaml, "%s: [%q]\n", k.Name, value)
-		} else if _, b := k.Default.(bool); b {
+		} else if _, b := k.Default.(bool); b || isInt(k.Default) {
 			fmt.Fprintf(&yaml, "%s: %s\n", k.Name, value)
 		} else {
 			fmt.Fprintf(&yaml, "%s: %q\n", k.Name, value)
@@ -124,6 +132,8 @@ func TestEveryKeyIsReadFromEverySource(t *testing.T) {
 			case *Secret:
 				got = string(*f)
 			case *bool:
+				got = fmt.Sprint(*f)
+			case *int:
 				got = fmt.Sprint(*f)
 			case *[]string:
 				got = strings.Join(*f, " ")

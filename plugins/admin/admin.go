@@ -47,9 +47,9 @@ type Counters func(x *models.CrossConnect, side models.Side) *adminpb.Counters
 type Options struct {
 	Keys          models.Keys
 	Version       string
-	VPP           func() string // VPP's version, empty without VPP
-	Agent         *models.Agent // what this node offers
-	Prefer        []string      // as configured for negotiations
+	VPP           func() string        // VPP's version, empty without VPP
+	Agent         func() *models.Agent // what this node offers now
+	Prefer        []string             // as configured for negotiations
 	Store         Store
 	CrossConnects CrossConnects
 	Registry      Registry
@@ -77,7 +77,7 @@ func (s *Server) Register(g *grpc.Server) { adminpb.RegisterAdminServer(g, s) }
 
 // Version says what runs here; anyone may ask.
 func (s *Server) Version(context.Context, *adminpb.VersionRequest) (*adminpb.VersionResponse, error) {
-	return &adminpb.VersionResponse{Version: s.Options.Version, Node: s.Keys.Node, Dataplane: s.Agent.GetDataplane(), Vpp: s.VPP()}, nil
+	return &adminpb.VersionResponse{Version: s.Options.Version, Node: s.Keys.Node, Dataplane: s.Agent().GetDataplane(), Vpp: s.VPP()}, nil
 }
 
 // caller identifies who asks: root is root of the node, who sees and may do everything.

@@ -28,8 +28,8 @@ func (s *Server) Explain(ctx context.Context, in *adminpb.ExplainRequest) (*admi
 		}
 	}
 	d, err := negotiation.Decide(negotiation.Request{
-		Client:   negotiation.End{Node: s.Agent, Speaks: in.Client},
-		Endpoint: negotiation.End{Node: s.Agent, Speaks: in.Endpoint},
+		Client:   negotiation.End{Node: s.Agent(), Speaks: in.Client},
+		Endpoint: negotiation.End{Node: s.Agent(), Speaks: in.Endpoint},
 		Payload:  in.Payload,
 		Prefer:   s.Prefer,
 	})

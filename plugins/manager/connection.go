@@ -20,6 +20,7 @@ type connection struct {
 	timer   *time.Timer
 	release func()                     // of the link to the endpoint
 	event   *networkservice.Connection // as last told to monitors
+	was     bool                       // its links were up at some time: a workload connects to its socket in its own time
 }
 
 // Changed takes in what became of a record: desired is nil when it is gone or not valid,
@@ -116,7 +117,9 @@ func (m *Manager) forget(id string, c *connection) {
 func (m *Manager) announce(id string, c *connection) {
 	e := ours(c.conn)
 	e.State = networkservice.State_UP
-	if c.lost != "" || c.status != nil && c.status.State != models.State_UP {
+	c.was = c.was || c.status.GetState() == models.State_UP
+	waits := !c.was && c.status.GetState() == models.State_DOWN
+	if c.lost != "" || c.status != nil && c.status.State != models.State_UP && !waits {
 		e.State = networkservice.State_DOWN
 	}
 	if proto.Equal(e, c.event) {

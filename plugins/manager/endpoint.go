@@ -9,11 +9,13 @@ import (
 
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
 	"github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/cls"
+	"github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/memif"
 	"google.golang.org/grpc"
 	grpcpeer "google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"go.patchbay.dev/models"
+	"go.patchbay.dev/negotiation"
 	"go.patchbay.dev/plugins/fdpass"
 )
 
@@ -39,7 +41,7 @@ func (m *Manager) ask(ctx context.Context, cc *grpc.ClientConn, r *request, e *m
 	in := &networkservice.NetworkServiceRequest{Connection: conn}
 	for _, t := range asks {
 		in.MechanismPreferences = append(in.MechanismPreferences,
-			&networkservice.Mechanism{Cls: cls.LOCAL, Type: t, Parameters: map[string]string{}})
+			&networkservice.Mechanism{Cls: cls.LOCAL, Type: t, Parameters: m.hints(t, r.id)})
 	}
 	var from grpcpeer.Peer
 	out, err := networkservice.NewNetworkServiceClient(cc).Request(ctx, in, grpc.Peer(&from))
@@ -59,8 +61,11 @@ func (m *Manager) ask(ctx context.Context, cc *grpc.ClientConn, r *request, e *m
 // compose makes the record of a connection from what the client wants and the endpoint
 // answered.
 func (m *Manager) compose(ctx context.Context, r *request, e *models.Endpoint, a *answer) (*models.CrossConnect, error) {
-	mine, reasons, err := m.decide(r, a.conn.GetMechanism().GetType())
+	mine, decision, err := m.decide(r, a.conn.GetMechanism().GetType())
 	if err != nil {
+		return nil, err
+	}
+	if err := m.ownSocket(r.id, a.conn.Mechanism); err != nil {
 		return nil, err
 	}
 	theirs, err := m.mechanismFromNSM(ctx, a.peer, a.conn.Mechanism)
@@ -73,7 +78,8 @@ func (m *Manager) compose(ctx context.Context, r *request, e *models.Endpoint, a
 		return nil, err
 	}
 	x := attachments(out.GetContext())
-	x.Id, x.NetworkService, x.Payload, x.Decision = r.id, out.NetworkService, out.Payload, reasons
+	x.Id, x.NetworkService, x.Payload, x.Decision = r.id, out.NetworkService, out.Payload, decision.Reasons
+	x.Path = pathOf(decision, m.path(r))
 	x.Client.Mechanism, x.Endpoint.Mechanism = mine.record, theirs
 	x.Request = &models.Request{
 		Connection:  packed,
@@ -85,6 +91,34 @@ func (m *Manager) compose(ctx context.Context, r *request, e *models.Endpoint, a
 		x.Request.Owner = r.record.Request.Owner // root may refresh without taking it over
 	}
 	return x, nil
+}
+
+// pathOf is the path that goes on record: what the policy asks for, as far as the
+// decision follows it.
+func pathOf(d *negotiation.Decision, policy string) string {
+	if policy == models.DirectPath && !d.Direct {
+		return ""
+	}
+	return policy
+}
+
+// ownSocket refuses an endpoint that listens on a socket of its own: VPP is the server, on
+// sockets that the agent owns, for a server with a full backlog would hold up all of VPP.
+func (m *Manager) ownSocket(id string, answered *networkservice.Mechanism) error {
+	socket := answered.GetParameters()[memif.SocketFilename]
+	if here := m.hints(answered.GetType(), id)[memif.SocketFilename]; socket != "" && here != "" && socket != here {
+		return fmt.Errorf("it listens on %s %q itself; an endpoint must connect to %q, which it was offered", memif.SocketFilename, socket, here)
+	}
+	return nil
+}
+
+// hints are the parameters that an endpoint is offered with a mechanism: what the node
+// settles by itself, such as where its socket will be.
+func (m *Manager) hints(mechanism, id string) map[string]string {
+	if h := m.Records.Hint(mechanism, id, models.EndpointSide); h != nil {
+		return h
+	}
+	return map[string]string{}
 }
 
 // reply is the connection as the client gets it: what the endpoint answered, in the
@@ -181,5 +215,6 @@ func mechanismToNSM(in *models.Mechanism) *networkservice.Mechanism {
 		out.Parameters = map[string]string{}
 	}
 	delete(out.Parameters, paramNetns)
+	delete(out.Parameters, paramOwner)
 	return out
 }

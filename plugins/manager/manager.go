@@ -28,6 +28,9 @@ type Records interface {
 	Prepare(x *models.CrossConnect) ([]byte, error)
 	// CheckMechanism says why the node would refuse a mechanism at one end of a record.
 	CheckMechanism(side models.Side, m *models.Mechanism) error
+	// Hint gives the parameters of a mechanism that the node settles before the workload
+	// answers, nil if there are none.
+	Hint(mechanism, id string, side models.Side) map[string]string
 	// Lookup gives a record that is in etcd, and its status; desired is nil when it is not valid.
 	Lookup(id string) (desired *models.CrossConnect, status *models.CrossConnectStatus, ok bool)
 	// Await waits until the record at revision is programmed or has failed.
@@ -66,9 +69,10 @@ type Options struct {
 	Records    Records
 	Namespaces Namespaces
 	Observer   Observer
-	Agent      *models.Agent // what this node offers
-	Prefer     []string      // mechanism types that override the order of preference
-	OwnNetns   uint64        // inode of the agent's network namespace
+	Agent      func() *models.Agent // what this node offers now
+	Prefer     []string             // mechanism types that override the order of preference
+	Path       string               // of connections whose network service names none, see models.CrossConnect
+	OwnNetns   uint64               // inode of the agent's network namespace
 	Log        *slog.Logger
 }
 

@@ -15,11 +15,13 @@ import (
 // question is what a request asks of package negotiation. Both ends are on this node:
 // an endpoint is reached on a unix socket.
 func (m *Manager) question(r *request) negotiation.Request {
+	node := m.Agent()
 	q := negotiation.Request{
-		Client:   negotiation.End{Node: m.Agent},
-		Endpoint: negotiation.End{Node: m.Agent},
+		Client:   negotiation.End{Node: node},
+		Endpoint: negotiation.End{Node: node},
 		Payload:  r.conn.Payload,
 		Prefer:   m.Prefer,
+		Direct:   m.path(r) == models.DirectPath,
 	}
 	for _, w := range r.wants {
 		q.Client.Speaks = append(q.Client.Speaks, w.record.Type)
@@ -28,6 +30,14 @@ func (m *Manager) question(r *request) negotiation.Request {
 		q.Client.Only = r.wants[0].record.Type
 	}
 	return q
+}
+
+// path is the policy for a connection: its network service's or else the node's.
+func (m *Manager) path(r *request) string {
+	if s, _ := m.registry.service(r.conn.NetworkService); s.GetPath() != "" {
+		return s.Path
+	}
+	return m.Path
 }
 
 // offersFor gives the mechanism types to offer an endpoint, in order.
@@ -44,7 +54,7 @@ func (m *Manager) offersFor(r *request) ([]string, error) {
 }
 
 // decide settles the mechanisms once the endpoint has answered with one.
-func (m *Manager) decide(r *request, answered string) (*want, []string, error) {
+func (m *Manager) decide(r *request, answered string) (*want, *negotiation.Decision, error) {
 	if answered == "" {
 		return nil, nil, errors.New("the endpoint answered with no mechanism")
 	}
@@ -56,7 +66,7 @@ func (m *Manager) decide(r *request, answered string) (*want, []string, error) {
 	}
 	m.Observer.Negotiation(d.Client.Type, "agreed")
 	i := slices.IndexFunc(r.wants, func(w want) bool { return w.record.Type == d.Client.Type })
-	return &r.wants[i], d.Reasons, nil
+	return &r.wants[i], d, nil
 }
 
 // notNegotiated gives a negotiation's error its gRPC code.
@@ -73,7 +83,7 @@ func (m *Manager) notNegotiated(err error) error {
 
 // counted bounds what becomes a metric's label to the types that this node knows.
 func (m *Manager) counted(mechanism string) string {
-	if slices.ContainsFunc(m.Agent.GetOffers(), func(o *models.Offer) bool { return o.Type == mechanism }) {
+	if slices.ContainsFunc(m.Agent().GetOffers(), func(o *models.Offer) bool { return o.Type == mechanism }) {
 		return mechanism
 	}
 	return "other"

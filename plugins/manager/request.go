@@ -293,6 +293,7 @@ func (m *Manager) establish(ctx context.Context, r *request, x *models.CrossConn
 	}
 	maps.Copy(out.Mechanism.Parameters, s.GetClient().GetParameters())
 	delete(out.Mechanism.Parameters, paramNetns)
+	delete(out.Mechanism.Parameters, paramOwner)
 	return out, nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
 	"github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/common"
+	"github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/memif"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -17,6 +18,9 @@ import (
 // paramNetns is the parameter of a record's mechanism that refers to a network
 // namespace. NSM's inodeURL becomes it here; nobody may pass it over the wire.
 const paramNetns = "netns"
+
+// paramOwner is uid:gid of the workload that a socket is for.
+const paramOwner = "owner"
 
 // want is one mechanism that the client would take: as it was sent, and as a record has it.
 type want struct {
@@ -32,7 +36,7 @@ func (m *Manager) readWants(ctx context.Context, r *request, preferences []*netw
 		list, r.insist = []*networkservice.Mechanism{r.conn.Mechanism}, true
 	}
 	if len(list) == 0 {
-		for _, o := range m.Agent.GetOffers() {
+		for _, o := range m.Agent().GetOffers() {
 			list = append(list, &networkservice.Mechanism{Cls: "LOCAL", Type: o.Type})
 		}
 	}
@@ -52,13 +56,16 @@ func (m *Manager) readWants(ctx context.Context, r *request, preferences []*netw
 	return nil
 }
 
-func (m *Manager) offers(mechanism string) bool {
-	for _, o := range m.Agent.GetOffers() {
+func (m *Manager) offers(mechanism string) bool { return m.offer(mechanism) != nil }
+
+// offer is this node's of a mechanism, nil if it has none.
+func (m *Manager) offer(mechanism string) *models.Offer {
+	for _, o := range m.Agent().GetOffers() {
 		if o.Type == mechanism {
-			return true
+			return o
 		}
 	}
-	return false
+	return nil
 }
 
 // mechanismFromNSM gives a mechanism of a peer its form in a record: the namespace that
@@ -68,8 +75,13 @@ func (m *Manager) mechanismFromNSM(ctx context.Context, p peer, in *networkservi
 	if parameters == nil {
 		parameters = map[string]string{}
 	}
-	if _, ok := parameters[paramNetns]; ok {
-		return nil, fmt.Errorf("parameter %s is for records only; pass the namespace's descriptor and %s", paramNetns, common.InodeURL)
+	for _, name := range []string{paramNetns, paramOwner} {
+		if _, ok := parameters[name]; ok {
+			return nil, fmt.Errorf("parameter %s is for records only; pass the namespace's descriptor and %s", name, common.InodeURL)
+		}
+	}
+	if m.offer(in.GetType()).GetSharedMemory() {
+		return m.socketFromNSM(ctx, p, in.GetType(), parameters)
 	}
 	url := parameters[common.InodeURL]
 	delete(parameters, common.InodeURL)
@@ -83,6 +95,25 @@ func (m *Manager) mechanismFromNSM(ctx context.Context, p peer, in *networkservi
 	}
 	parameters[paramNetns] = ref
 	return &models.Mechanism{Type: in.GetType(), Parameters: parameters}, nil
+}
+
+// socketFromNSM gives a mechanism that is a socket its form in a record: it is the
+// peer's own, and the node settles where it is. With a namespace, as NSM's clients pass
+// it with MEMIF, it is an abstract socket there.
+func (m *Manager) socketFromNSM(ctx context.Context, p peer, mechanism string, parameters map[string]string) (*models.Mechanism, error) {
+	parameters[paramOwner] = fmt.Sprintf("%d:%d", p.UID, p.GID)
+	url := parameters[common.InodeURL]
+	for _, name := range []string{common.InodeURL, common.NetNSInodeKey, memif.SocketFilename, common.InterfaceNameKey} {
+		delete(parameters, name)
+	}
+	if url != "" && mechanism == memif.MECHANISM {
+		ref, err := m.namespace(ctx, p, url)
+		if err != nil {
+			return nil, fmt.Errorf("parameter %s: %w", common.InodeURL, err)
+		}
+		parameters[paramNetns] = ref
+	}
+	return &models.Mechanism{Type: mechanism, Parameters: parameters}, nil
 }
 
 // checkClient refuses what the client itself got wrong before an endpoint is asked.

@@ -26,12 +26,20 @@ type Sources struct {
 	Engine        Engine
 	CrossConnects func() []crossconnect.Event
 	// Counters of both sides, nil where unknown. It may read the dataplane.
-	Counters  func(x *models.CrossConnect) (client, endpoint *Counters)
-	StoreUp   func() error
-	Revision  func() int64
-	Dataplane string
-	Up        func() bool
-	Restarts  func() uint64
+	Counters func(x *models.CrossConnect) (client, endpoint *Counters)
+	StoreUp  func() error
+	Revision func() int64
+	Version  string        // the agent's
+	VPP      func() string // VPP's version, empty while there is none
+	// Dataplanes that the node has.
+	Dataplanes func() []Dataplane
+}
+
+// Dataplane is what moves packets on the node.
+type Dataplane struct {
+	Name     string // kernel or vpp
+	Up       bool
+	Restarts uint64 // how often it came back with nothing in it
 }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -39,6 +47,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
+	build       = desc("build_info", "The version that runs, and VPP's; always 1.", "version", "vpp")
 	connections = desc("connections", "Cross-connects by state and form.", "state", "payload", "client", "endpoint")
 	values      = desc("values", "Values of the engine by kind and state.", "kind", "state")
 	retries     = desc("retries_total", "Operations that were tried again.", "kind")
@@ -75,10 +84,13 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		gauge(values, float64(n), kind, strings.ToLower(s.String()))
 	})
 	c.Engine.Retries(func(kind string, n uint64) { counter(retries, n, kind) })
+	gauge(build, 1, c.Version, c.VPP())
 	gauge(storeUp, boolean(c.StoreUp() == nil))
 	gauge(revision, float64(c.Revision()))
-	gauge(up, boolean(c.Up()), c.Dataplane)
-	counter(restarts, c.Restarts())
+	for _, d := range c.Dataplanes() {
+		gauge(up, boolean(d.Up), d.Name)
+		counter(restarts, d.Restarts)
+	}
 
 	byForm := map[[4]string]int{}
 	for _, e := range c.CrossConnects() {

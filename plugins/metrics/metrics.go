@@ -33,8 +33,8 @@ var (
 	applyBuckets   = prometheus.ExponentialBucketsRange(0.0001, 10, 14)
 )
 
-// New makes the metrics of an agent of this version.
-func New(version, vpp string) *Metrics {
+// New makes the metrics of an agent.
+func New() *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -55,10 +55,7 @@ func New(version, vpp string) *Metrics {
 			Name: "patchbay_dataplane_call_duration_seconds", Help: "Time of one operation on the dataplane.",
 			Buckets: applyBuckets}, []string{"call"}),
 	}
-	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "patchbay_build_info", Help: "The version that runs; always 1."}, []string{"version", "vpp"})
-	build.WithLabelValues(version, vpp).Set(1)
-	m.registry.MustRegister(m.requests, m.durations, m.negotiations, m.applies, m.calls, m.callTimes, build,
+	m.registry.MustRegister(m.requests, m.durations, m.negotiations, m.applies, m.calls, m.callTimes,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -91,4 +88,14 @@ func (m *Metrics) Applied(c reconcile.Call) {
 	call := c.Operation + " " + c.Kind
 	m.calls.WithLabelValues(call, result).Inc()
 	m.callTimes.WithLabelValues(call).Observe(c.Took.Seconds())
+}
+
+// DataplaneCall counts one message to VPP that was answered, or was not.
+func (m *Metrics) DataplaneCall(message string, took time.Duration, err error) {
+	result := "ok"
+	if err != nil {
+		result = "error"
+	}
+	m.calls.WithLabelValues(message, result).Inc()
+	m.callTimes.WithLabelValues(message).Observe(took.Seconds())
 }

@@ -16,13 +16,15 @@ var Rooms = []Room{
 	{Folder: "negotiation", Rooms: []string{"models"}},
 
 	{Folder: "vppapi", Libs: []string{"go.fd.io/govpp"}},
-	{Folder: "vppapi/vppfake", Rooms: []string{"vppapi"}},
+	{Folder: "vppapi/vppfake", Rooms: []string{"vppapi"}, Libs: []string{"go.fd.io/govpp", sys}},
+	{Folder: "vppapi/vpptest", Rooms: []string{"vppapi", "tests/report"}, Libs: []string{sys}},
 
 	{Folder: "plugins/store", Rooms: []string{"models"}, Libs: []string{"go.etcd.io", "go.uber.org/zap", grpc, protobuf, sys}},
 	{Folder: "plugins/reconcile"},
 	{Folder: "plugins/fdpass", Libs: []string{grpc, sys}},
 	{Folder: "plugins/linux", Libs: []string{"github.com/vishvananda/netlink", sys}},
 	{Folder: "plugins/crossconnect", Rooms: []string{"models", "plugins/reconcile", "plugins/store"}, Libs: []string{protobuf}},
+	{Folder: "plugins/xconnect", Rooms: []string{"models", "plugins/reconcile", "vppapi"}},
 	{Folder: "plugins/manager", Rooms: []string{"models", "negotiation", "plugins/store", "plugins/fdpass"},
 		Libs: []string{"github.com/networkservicemesh/api", "github.com/google/uuid", grpc, protobuf}},
 	{Folder: "plugins/mechanism", Rooms: []string{"models", "negotiation", "plugins/reconcile", "vppapi", "plugins/linux"},

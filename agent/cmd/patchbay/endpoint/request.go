@@ -35,11 +35,13 @@ func (s *Server) Request(ctx context.Context, in *networkservice.NetworkServiceR
 	if err != nil {
 		return nil, err
 	}
-	url, err := s.passNetns(ctx)
-	if err != nil {
-		return nil, err
+	if !sockets[mechanism.Type] {
+		url, err := s.passNetns(ctx)
+		if err != nil {
+			return nil, err
+		}
+		mechanism.Parameters[common.InodeURL] = url
 	}
-	mechanism.Parameters[common.InodeURL] = url
 	if caller.Expires == nil {
 		caller.Expires = timestamppb.New(time.Now().Add(lifetime))
 	}
@@ -48,6 +50,9 @@ func (s *Server) Request(ctx context.Context, in *networkservice.NetworkServiceR
 	}
 	return s.admit(conn, caller, mechanism)
 }
+
+// sockets are the mechanisms that are a socket and not an interface of the kernel.
+var sockets = map[string]bool{"MEMIF": true, "VHOST_USER": true}
 
 // callerOf is the path segment of the one who calls.
 func callerOf(conn *networkservice.Connection) (*networkservice.PathSegment, error) {
@@ -116,7 +121,9 @@ func (s *Server) admit(conn *networkservice.Connection, caller *networkservice.P
 	c.until = caller.Expires.AsTime()
 	c.expiry.Reset(time.Until(c.until))
 
-	mechanism.Parameters[common.InterfaceNameKey] = c.name
+	if !sockets[mechanism.Type] {
+		mechanism.Parameters[common.InterfaceNameKey] = c.name
+	}
 	conn.Mechanism = mechanism
 	conn.NetworkServiceEndpointName = s.Name
 	conn.State = networkservice.State_UP

@@ -107,6 +107,9 @@ func (w *Workload) request(ctx context.Context, conn *networkservice.Connection)
 // remote are the mechanisms that NSM calls remote; the others link a workload to its node.
 var remote = map[string]bool{"VXLAN": true, "GRE": true, "GENEVE": true, "WIREGUARD": true, "IPSEC": true, "SRV6": true, "L2TP": true}
 
+// sockets are the mechanisms that are a socket and not an interface of the kernel.
+var sockets = map[string]bool{"MEMIF": true, "VHOST_USER": true}
+
 func (w *Workload) preferences() ([]*networkservice.Mechanism, error) {
 	url, err := fdpass.URL(w.Netns)
 	if err != nil {
@@ -115,9 +118,11 @@ func (w *Workload) preferences() ([]*networkservice.Mechanism, error) {
 	var out []*networkservice.Mechanism
 	for _, t := range w.Mechanisms {
 		m := &networkservice.Mechanism{Cls: cls.LOCAL, Type: t, Parameters: map[string]string{}}
-		if remote[t] {
+		switch {
+		case remote[t]:
 			m.Cls = cls.REMOTE
-		} else {
+		case sockets[t]: // in the file system, where the agent puts it
+		default:
 			m.Parameters[common.InodeURL] = url
 			if w.Interface != "" {
 				m.Parameters[common.InterfaceNameKey] = w.Interface

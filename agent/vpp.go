@@ -1,0 +1,126 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"go.patchbay.dev/models"
+	"go.patchbay.dev/plugins/mechanism/memif"
+	"go.patchbay.dev/plugins/mechanism/vhostuser"
+	"go.patchbay.dev/plugins/xconnect"
+	"go.patchbay.dev/vppapi"
+)
+
+// withVPP adds what a node with VPP offers. VPP need not be there yet, nor stay: its
+// mechanisms say what is missing, and what is on record is made when it answers.
+func (a *Agent) withVPP(mechanisms []mechanism) []mechanism {
+	c := a.cfg.VPP
+	a.vpp = vppapi.New(vppapi.Options{
+		Socket: c.APISocket, Name: "patchbay", Log: a.log, OnCall: a.metrics.DataplaneCall,
+	})
+	a.stats = vppapi.NewStats(c.StatsSocket)
+	a.budget = vppapi.NewBudget(a.vpp, a.stats, vppapi.Limits{Interfaces: c.Interfaces, VhostUsers: c.VhostPorts, Buffers: c.Buffers})
+	a.kernel.WithVPP(a.vpp, a.budget.Interface)
+	a.xconnect = xconnect.New(a.vpp)
+	a.xconnect.Register(a.engine)
+	a.vppKinds = append(a.vppKinds, a.xconnect.Kinds()...)
+	a.vpp.Watch(vppapi.Watcher{
+		Up: func() {
+			a.stats.Reset()
+			a.done.Go(a.resync)
+		},
+		Down: func(error) { a.publishOffer() },
+	})
+	mode := vppapi.ParseRxMode(c.RxMode)
+	return append(mechanisms,
+		memif.New(memif.Options{VPP: a.vpp, Namespaces: a.linux, RunDir: c.RunDir, RxMode: mode, Room: a.budget.Interface, Log: a.log}),
+		vhostuser.New(vhostuser.Options{VPP: a.vpp, RunDir: c.RunDir, RxMode: mode, Room: a.budget.VhostUser, Log: a.log}),
+	)
+}
+
+// resync has the engine look at a VPP that has just answered, and make what is missing.
+func (a *Agent) resync() {
+	a.publishOffer()
+	if err := a.engine.Resync(context.Background(), a.vppKinds...); err != nil {
+		a.log.Debug("VPP was not looked at", "err", err)
+	}
+}
+
+// startVPP connects for as long as the agent runs.
+func (a *Agent) startVPP(ctx context.Context) error {
+	if a.vpp == nil {
+		return nil
+	}
+	a.vpp.Start(ctx)
+	if err := a.vpp.Up(); err != nil && a.cfg.Dataplane == "vpp" {
+		a.log.Warn("the agent goes on without VPP until it answers", "err", err)
+	}
+	return nil
+}
+
+func (a *Agent) stopVPP() {
+	if a.vpp != nil {
+		a.vpp.Stop()
+	}
+}
+
+// vppVersion is empty while there is none.
+func (a *Agent) vppVersion() string {
+	if a.vpp == nil || a.vpp.Up() != nil {
+		return ""
+	}
+	return a.vpp.Version()
+}
+
+// offered is what the node offers now; nobody may change it.
+func (a *Agent) offered() *models.Agent { return a.offer.Load() }
+
+// publishOffer looks at what the node offers, and tells the other nodes.
+func (a *Agent) publishOffer() {
+	o := &models.Agent{Node: a.cfg.Node.Name, Version: a.cfg.Version, Dataplane: a.dataplane()}
+	if a.cfg.Node.Address != "" {
+		o.Addresses = []string{a.cfg.Node.Address}
+	}
+	for _, m := range a.mechanisms {
+		o.Offers = append(o.Offers, m.Offer())
+	}
+	if old := a.offer.Swap(o); proto.Equal(old, o) {
+		return
+	}
+	data, err := models.Marshal(o)
+	if err != nil {
+		a.log.Error("the node's offer cannot be published", "err", err)
+		return
+	}
+	for { // the newest replaces one that was not taken yet
+		select {
+		case a.offers <- data:
+			return
+		default:
+		}
+		select {
+		case <-a.offers:
+		default:
+		}
+	}
+}
+
+// dataplane is the one that serves new connections.
+func (a *Agent) dataplane() string {
+	if a.vpp != nil && (a.cfg.Dataplane == "vpp" || a.vpp.Up() == nil) {
+		return "vpp"
+	}
+	return "kernel"
+}
+
+// vppCounters reads one side's counters from VPP's stats segment: what VPP sends, the
+// workload receives.
+func (a *Agent) vppCounters(x *models.CrossConnect, side models.Side) (vppapi.Counters, error) {
+	i, ok := a.vpp.Tagged(models.Tag(x.GetId(), side))
+	if !ok {
+		return vppapi.Counters{}, fmt.Errorf("VPP has no interface of connection %q", x.GetId())
+	}
+	return a.stats.Of(i.Index)
+}
