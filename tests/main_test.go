@@ -15,5 +15,6 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	lab.Cleanup()
+	lab.ReturnHugepages()
 	os.Exit(code)
 }

@@ -1,0 +1,69 @@
+package lab
+
+import (
+	"bufio"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Process is a command that runs in a namespace beside the test, and ends with it.
+type Process struct {
+	cmd   *exec.Cmd
+	lines chan string
+}
+
+// Start runs a command in the namespace.
+func (n *Namespace) Start(t testing.TB, command ...string) *Process {
+	t.Helper()
+	p := &Process{cmd: exec.Command("ip", append([]string{"netns", "exec", n.Name}, command...)...), lines: make(chan string, 4096)}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.cmd.Stderr = p.cmd.Stdout
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.lines)
+		s := bufio.NewScanner(out)
+		for s.Scan() {
+			select {
+			case p.lines <- s.Text():
+			default: // nobody reads that much
+			}
+		}
+	}()
+	t.Cleanup(p.Kill)
+	return p
+}
+
+// Await waits until the command says something, for at most 10 s.
+func (p *Process) Await(t testing.TB, text string) string {
+	t.Helper()
+	late := time.After(10 * time.Second)
+	for {
+		select {
+		case line, ok := <-p.lines:
+			if !ok {
+				t.Fatalf("%s ended before it said %q", p.cmd.Args, text)
+			}
+			if strings.Contains(line, text) {
+				return line
+			}
+		case <-late:
+			t.Fatalf("%s did not say %q", p.cmd.Args, text)
+		}
+	}
+}
+
+// Kill ends the command, if it has not ended.
+func (p *Process) Kill() {
+	if err := p.cmd.Process.Kill(); err == nil {
+		_ = p.cmd.Wait() // killed, which is what it says
+	}
+}

@@ -1,0 +1,152 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.patchbay.dev/tests/report"
+)
+
+// Testpmd is a DPDK workload: one port over memif or virtio-user.
+type Testpmd struct {
+	t     testing.TB
+	cmd   *exec.Cmd
+	in    io.WriteCloser
+	lines chan string
+	once  sync.Once
+}
+
+// MemifDevice is the client's end of a memif socket, for Testpmd.
+func MemifDevice(socket string, more ...string) string {
+	return strings.Join(append([]string{"net_memif0,role=client,id=0,socket=" + socket + ",socket-abstract=no"}, more...), ",")
+}
+
+// VirtioDevice is the driver's end of a vhost-user socket, for Testpmd.
+func VirtioDevice(socket string, more ...string) string {
+	return strings.Join(append([]string{"net_virtio_user0,path=" + socket + ",queues=1"}, more...), ",")
+}
+
+var dpdkVersion = sync.OnceValue(func() string {
+	out, err := exec.Command("dpkg-query", "-W", "-f", "${Version}", "dpdk-dev").Output()
+	if err != nil {
+		return "of an unknown version"
+	}
+	return string(out)
+})
+
+// StartTestpmd runs a workload that forwards in a mode: icmpecho answers ARP and pings,
+// rxonly counts, txonly and flowgen send. The test is skipped without DPDK.
+func StartTestpmd(t testing.TB, device, mode string, args ...string) *Testpmd {
+	t.Helper()
+	path, err := exec.LookPath("dpdk-testpmd")
+	if err != nil {
+		t.Skip("needs dpdk-testpmd: install it with: apt-get install dpdk-dev")
+	}
+	report.Part(t, "DPDK", dpdkVersion())
+	prefix := fmt.Sprintf("pb%d", time.Now().UnixNano())
+	memory := []string{"--no-huge", "-m", "256"}
+	if strings.HasPrefix(device, "net_virtio") {
+		NeedHugepages(t)
+		memory = []string{"--in-memory", "--single-file-segments", "-m", "128"}
+	}
+	args = append(append([]string{"-l", "0,1", "--vdev=" + device, "--no-pci", "--no-telemetry", "--file-prefix=" + prefix}, memory...),
+		append([]string{"--", "-i", "--forward-mode=" + mode, "--nb-cores=1", "--no-mlockall", "--total-num-mbufs=4096"}, args...)...)
+	// Into a pipe it would write by the block.
+	p := &Testpmd{t: t, cmd: exec.Command("stdbuf", append([]string{"-oL", path}, args...)...), lines: make(chan string, 4096)}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.cmd.Stderr = p.cmd.Stdout
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.lines)
+		s := bufio.NewScanner(out)
+		for s.Scan() {
+			p.lines <- s.Text()
+		}
+	}()
+	t.Cleanup(p.Kill)
+	p.Command("start")
+	p.expect("packet forwarding")
+	return p
+}
+
+// Command types a command.
+func (p *Testpmd) Command(s string) {
+	p.t.Helper()
+	if _, err := io.WriteString(p.in, s+"\n"); err != nil {
+		p.t.Fatalf("testpmd: %v", err)
+	}
+}
+
+// expect reads until a line holds a text, and gives that line.
+func (p *Testpmd) expect(text string) string {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var seen []string
+	for {
+		select {
+		case line, ok := <-p.lines:
+			if !ok {
+				p.t.Fatalf("testpmd ended before it said %q:\n%s", text, strings.Join(seen, "\n"))
+			}
+			seen = append(seen, line)
+			if strings.Contains(line, text) {
+				return line
+			}
+		case <-ctx.Done():
+			p.t.Fatalf("testpmd did not say %q:\n%s", text, strings.Join(seen, "\n"))
+		}
+	}
+}
+
+var packets = regexp.MustCompile(`packets: *([0-9]+)`)
+
+// Packets counts what the port has received and sent.
+func (p *Testpmd) Packets() (received, sent uint64) {
+	p.t.Helper()
+	p.Command("show port stats 0")
+	read := func(what string) uint64 {
+		m := packets.FindStringSubmatch(p.expect(what))
+		if m == nil {
+			p.t.Fatal("testpmd's counters cannot be read")
+		}
+		n, err := strconv.ParseUint(m[1], 10, 64)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		return n
+	}
+	return read("RX-packets"), read("TX-packets")
+}
+
+// Kill ends it at once.
+func (p *Testpmd) Kill() {
+	p.once.Do(func() {
+		if err := p.cmd.Process.Kill(); err == nil {
+			go func() {
+				for range p.lines { // so that it can end
+				}
+			}()
+			_ = p.cmd.Wait() // killed, which is what it says
+		}
+	})
+}
