@@ -27,14 +27,17 @@ type Neighbor struct {
 	MAC     [6]byte
 }
 
-// ConnectL3 sets neighbours and paths. It may be repeated.
+// ConnectL3 sets neighbours and paths. It may be repeated. A path that is there is deleted
+// first: VPP 25.10 goes on forwarding by the old one else, and by none if it is left from
+// an interface that had the index before (VPP: src/plugins/l3xc/l3xc.c, l3xc_update). Both
+// outlive their interface in VPP, so they are to be taken away before it.
 func (c *Client) ConnectL3(ctx context.Context, neighbors []Neighbor, paths []L3Path) error {
 	var calls []*exchange
 	for _, n := range neighbors {
 		calls = append(calls, neighbor(n, true))
 	}
 	for _, p := range paths {
-		calls = append(calls, one(&l3xc.L3xcUpdate{L3xc: l3xc.L3xc{
+		calls = append(calls, deletePath(p), one(&l3xc.L3xcUpdate{L3xc: l3xc.L3xc{
 			SwIfIndex: interface_types.InterfaceIndex(p.From), IsIP6: p.IPv6, Paths: []fib_types.FibPath{p.fib()},
 		}}, &l3xc.L3xcUpdateReply{}))
 	}
@@ -75,12 +78,16 @@ func neighbor(n Neighbor, add bool) *exchange {
 	}}, &ip_neighbor.IPNeighborAddDelReply{}, api.NO_SUCH_ENTRY)
 }
 
+func deletePath(p L3Path) *exchange {
+	return one(&l3xc.L3xcDel{SwIfIndex: interface_types.InterfaceIndex(p.From), IsIP6: p.IPv6}, &l3xc.L3xcDelReply{},
+		api.INVALID_VALUE, api.INVALID_SW_IF_INDEX, api.NO_SUCH_ENTRY)
+}
+
 // DisconnectL3 takes paths and neighbours away. What is not there is no error.
 func (c *Client) DisconnectL3(ctx context.Context, neighbors []Neighbor, paths []L3Path) error {
 	var calls []*exchange
 	for _, p := range paths {
-		calls = append(calls, one(&l3xc.L3xcDel{SwIfIndex: interface_types.InterfaceIndex(p.From), IsIP6: p.IPv6}, &l3xc.L3xcDelReply{},
-			api.INVALID_VALUE, api.INVALID_SW_IF_INDEX, api.NO_SUCH_ENTRY))
+		calls = append(calls, deletePath(p))
 	}
 	for _, n := range neighbors {
 		x := neighbor(n, false)

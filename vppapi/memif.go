@@ -33,8 +33,14 @@ type Memif struct {
 }
 
 // AbstractSocket names an abstract socket in a network namespace, which VPP opens by its
-// path (VPP: src/vppinfra/socket.c).
-func AbstractSocket(name, netns string) string { return "abstract:" + name + ",netns_name=" + netns }
+// path (VPP: src/vppinfra/socket.c); in VPP's own if netns is empty, for which VPP 25.10
+// would die if it were told.
+func AbstractSocket(name, netns string) string {
+	if netns == "" {
+		return "abstract:" + name
+	}
+	return "abstract:" + name + ",netns_name=" + netns
+}
 
 // CreateMemif makes a memif interface on a socket of its own, whose number the caller has
 // found free: it is the number in the interface's name. An [Error] that is
@@ -81,8 +87,8 @@ func (c *Client) DeleteMemifSocket(ctx context.Context, socket uint32) error {
 	return c.call(ctx, one(&memif.MemifSocketFilenameAddDelV2{SocketID: socket}, &memif.MemifSocketFilenameAddDelV2Reply{}, api.INVALID_ARGUMENT))
 }
 
-// MemifFound is a memif interface as VPP lists it. Its secret and its buffers' size are
-// not among what VPP tells of one that has no peer.
+// MemifFound is a memif interface as VPP lists it. VPP does not tell its secret, nor, of a
+// server, the sizes of its ring (1) and its buffers (0).
 type MemifFound struct {
 	Memif
 	Index  Index
