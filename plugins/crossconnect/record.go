@@ -123,8 +123,10 @@ func (p *Plugin) statusOf(id string, r *record) *models.CrossConnectStatus {
 			side   models.Side
 			status *models.AttachmentStatus
 		}{{models.ClientSide, s.Client}, {models.EndpointSide, s.Endpoint}} {
-			if !side.status.GetLinkUp() {
-				down = append(down, string(side.side)+" interface "+side.status.GetInterface())
+			if name := side.status.GetInterface(); name == "" {
+				down = append(down, string(side.side)+" interface is not there")
+			} else if !side.status.GetLinkUp() {
+				down = append(down, string(side.side)+" interface "+name)
 			}
 		}
 		if len(down) > 0 {

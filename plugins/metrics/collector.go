@@ -87,10 +87,12 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(build, 1, c.Version, c.VPP())
 	gauge(storeUp, boolean(c.StoreUp() == nil))
 	gauge(revision, float64(c.Revision()))
+	var times uint64
 	for _, d := range c.Dataplanes() {
 		gauge(up, boolean(d.Up), d.Name)
-		counter(restarts, d.Restarts)
+		times += d.Restarts
 	}
+	counter(restarts, times)
 
 	byForm := map[[4]string]int{}
 	for _, e := range c.CrossConnects() {

@@ -58,6 +58,15 @@ func NewRequest(t testing.TB, id, service string, ns *Namespace, name string) *n
 	}
 }
 
+// MemifRequest asks for a service over memif, on a socket in the file system.
+func MemifRequest(id, service string) *networkservice.NetworkServiceRequest {
+	return &networkservice.NetworkServiceRequest{
+		Connection: &networkservice.Connection{Id: id, NetworkService: service, Path: &networkservice.Path{
+			PathSegments: []*networkservice.PathSegment{{Name: "client", Id: id, Expires: timestamppb.New(time.Now().Add(time.Hour))}}}},
+		MechanismPreferences: []*networkservice.Mechanism{{Cls: "LOCAL", Type: "MEMIF", Parameters: map[string]string{}}},
+	}
+}
+
 // Pass requests with the namespace's descriptor passed along.
 func (c *Client) Pass(ctx context.Context, in *networkservice.NetworkServiceRequest, ns *Namespace) (*networkservice.Connection, error) {
 	f := ns.Open(c.t)

@@ -33,6 +33,7 @@ type Endpoint struct {
 	hook   Hook
 	live   map[string]int // number of the connection by its id here
 	next   int
+	accept string      // mechanism type that it takes where it is offered; empty: KERNEL
 	Closed chan string // ids of connections closed
 }
 
@@ -54,6 +55,27 @@ func (e *Endpoint) From(n int) *Endpoint {
 	defer e.mu.Unlock()
 	e.next = n
 	return e
+}
+
+// Accept has the endpoint take a mechanism other than KERNEL, with the parameters that it
+// is offered.
+func (e *Endpoint) Accept(mechanism string) *Endpoint {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.accept = mechanism
+	return e
+}
+
+// offered is the mechanism that the endpoint takes, if it was offered.
+func (e *Endpoint) offered(in *networkservice.NetworkServiceRequest) *networkservice.Mechanism {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, m := range append(in.MechanismPreferences, in.GetConnection().GetMechanism()) {
+		if e.accept != "" && m.GetType() == e.accept {
+			return m.Clone()
+		}
+	}
+	return nil
 }
 
 // NewEndpoint serves an endpoint beside an agent; it is not registered yet.
@@ -138,6 +160,29 @@ func (e *Endpoint) Answer(ctx context.Context, in *networkservice.NetworkService
 	}
 	e.mu.Unlock()
 
+	if conn.Mechanism = e.offered(in); conn.Mechanism == nil {
+		var err error
+		if conn.Mechanism, err = e.kernel(ctx, n); err != nil {
+			return nil, err
+		}
+	}
+	if conn.Context == nil {
+		conn.Context = &networkservice.ConnectionContext{}
+	}
+	if ip := conn.Context.IpContext; len(ip.GetSrcIpAddrs()) == 0 {
+		if ip == nil {
+			ip = &networkservice.IPContext{}
+			conn.Context.IpContext = ip
+		}
+		hi, lo := n>>8&0xff, n&0xff
+		ip.SrcIpAddrs = []string{fmt.Sprintf("10.%d.%d.1/32", hi, lo), fmt.Sprintf("fd00:%x::1/128", n)}
+		ip.DstIpAddrs = []string{fmt.Sprintf("10.%d.%d.2/32", hi, lo), fmt.Sprintf("fd00:%x::2/128", n)}
+	}
+	return conn, nil
+}
+
+// kernel is an interface in the endpoint's namespace, whose descriptor is sent ahead.
+func (e *Endpoint) kernel(ctx context.Context, n int) (*networkservice.Mechanism, error) {
 	f, err := os.Open(e.Net.Path)
 	if err != nil {
 		return nil, err
@@ -152,21 +197,8 @@ func (e *Endpoint) Answer(ctx context.Context, in *networkservice.NetworkService
 			return nil, err
 		}
 	}
-	conn.Mechanism = &networkservice.Mechanism{Cls: "LOCAL", Type: "KERNEL",
-		Parameters: map[string]string{"inodeURL": url, "name": fmt.Sprintf("e%d", n)}}
-	if conn.Context == nil {
-		conn.Context = &networkservice.ConnectionContext{}
-	}
-	if ip := conn.Context.IpContext; len(ip.GetSrcIpAddrs()) == 0 {
-		if ip == nil {
-			ip = &networkservice.IPContext{}
-			conn.Context.IpContext = ip
-		}
-		hi, lo := n>>8&0xff, n&0xff
-		ip.SrcIpAddrs = []string{fmt.Sprintf("10.%d.%d.1/32", hi, lo), fmt.Sprintf("fd00:%x::1/128", n)}
-		ip.DstIpAddrs = []string{fmt.Sprintf("10.%d.%d.2/32", hi, lo), fmt.Sprintf("fd00:%x::2/128", n)}
-	}
-	return conn, nil
+	return &networkservice.Mechanism{Cls: "LOCAL", Type: "KERNEL",
+		Parameters: map[string]string{"inodeURL": url, "name": fmt.Sprintf("e%d", n)}}, nil
 }
 
 // Close forgets a connection.

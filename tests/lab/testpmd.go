@@ -118,6 +118,14 @@ func (p *Testpmd) expect(text string) string {
 	}
 }
 
+// Reconnect has a memif port connect again, which DPDK's does only when it is started.
+func (p *Testpmd) Reconnect() {
+	p.t.Helper()
+	for _, c := range []string{"stop", "port stop 0", "port start 0", "start"} {
+		p.Command(c)
+	}
+}
+
 var packets = regexp.MustCompile(`packets: *([0-9]+)`)
 
 // Packets counts what the port has received and sent.
