@@ -117,7 +117,9 @@ func difference(l linux.Link, e End, tag linux.Tag, mtu int) (ch linux.Change) {
 	if l.Alias != tag.String() {
 		ch.Alias = tag.String()
 	}
-	ch.Up = !l.Up
+	if _, port := tag.Workload(); !port { // VPP sets its own end up and down
+		ch.Up = !l.Up
+	}
 	return ch
 }
 

@@ -134,7 +134,8 @@ func (g *gathering) pair(key string, links [2]linux.Link) *pair {
 	for i, tag := range tagsOf(key) {
 		l := links[i]
 		p.spec.Ends[i] = End{NetNS: g.ref(g.wanted[key].Ends[i], l), Name: l.Name, MAC: l.MAC}
-		if !l.Up || l.Alias != tag.String() || l.MTU != p.spec.MTU {
+		_, port := tag.Workload()
+		if (!l.Up && !port) || l.Alias != tag.String() || l.MTU != p.spec.MTU {
 			p.spec.broken = true
 		}
 	}

@@ -182,7 +182,7 @@ func (m *Mechanism) heard(l linux.Link, gone bool) {
 	}
 	m.pairs.mu.Unlock()
 	switch {
-	case !busy && !gone && !l.Up && l.Alias == tagsOf(key)[i].String():
+	case !busy && !gone && !l.Up && l.Alias == tagsOf(key)[i].String() && (i == 0 || !isPort(key)):
 		m.damaged(key)
 	case !fits && !busy:
 		m.verify(key)
