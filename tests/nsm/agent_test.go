@@ -38,6 +38,13 @@ type agent struct {
 // startAgent starts an agent that ends with the test, and waits until it is ready.
 func startAgent(t *testing.T) *agent {
 	t.Helper()
+	return startAgentWith(t, newNetns(t), "dataplane: kernel")
+}
+
+// startAgentWith starts an agent in a namespace, nil for the test's own, with more lines
+// of configuration.
+func startAgentWith(t *testing.T, in *netns, more string) *agent {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -46,15 +53,15 @@ func startAgent(t *testing.T) *agent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &agent{t: t, dir: dir, socket: "unix://" + filepath.Join(dir, "agent.sock"), net: newNetns(t),
+	a := &agent{t: t, dir: dir, socket: "unix://" + filepath.Join(dir, "agent.sock"), net: in,
 		binary: path, config: filepath.Join(dir, "patchbay.yaml")}
 	t.Cleanup(func() {
 		a.end(syscall.SIGTERM)
 		a.log.show(t, "agent")
 		os.RemoveAll(dir)
 	})
-	config := fmt.Sprintf(`node: {name: %s}
-dataplane: kernel
+	config := more + fmt.Sprintf(`
+node: {name: %s}
 grpc: {listen: [%q]}
 etcd: {listen: %q, data_dir: %q}
 http: {listen: "off"}
@@ -70,7 +77,11 @@ log: {level: debug}
 // start starts the process, again after kill, and waits until it is ready.
 func (a *agent) start() {
 	a.t.Helper()
-	a.cmd = exec.Command("nsenter", "--net=/run/netns/"+a.net.name, a.binary, "run", "--config", a.config)
+	command := []string{a.binary, "run", "--config", a.config}
+	if a.net != nil {
+		command = append([]string{"nsenter", "--net=/run/netns/" + a.net.name}, command...)
+	}
+	a.cmd = exec.Command(command[0], command[1:]...)
 	a.cmd.Stdout, a.cmd.Stderr = &a.log, &a.log
 	a.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PATCHBAY_") })
 	a.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -271,7 +271,7 @@ func (d descriptor) ofSocket(socket string) (id string, side models.Side, ok boo
 	rest, ours := strings.CutPrefix(socket, "abstract:")
 	if ours {
 		rest, _, _ = strings.Cut(rest, ",")
-		return models.ParseTag(rest)
+		return models.ParseTag(strings.ReplaceAll(rest, "/", ":"))
 	}
 	dir, file := filepath.Split(socket)
 	id = filepath.Base(dir)

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/reconcile"
@@ -50,8 +51,9 @@ func (m *Mechanism) dirOf(id string) string {
 	return filepath.Join(m.o.RunDir, "x-"+hex.EncodeToString(sum[:8]))
 }
 
-// abstractName is what an abstract socket is called in its namespace.
-func abstractName(tag string) string { return tag }
+// abstractName is what an abstract socket is called in its namespace: the tag, with the
+// one separator that VPP takes in such a name (VPP: src/vppinfra/socket.c).
+func abstractName(tag string) string { return strings.ReplaceAll(tag, ":", "/") }
 
 // Attach renders one workload that is attached to VPP.
 func (m *Mechanism) Attach(x *models.CrossConnect, side models.Side) (models.Port, []reconcile.Value, error) {

@@ -9,12 +9,14 @@ import (
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
 	"github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/cls"
 	kernelmech "github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/kernel"
+	"github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/memif"
 	"github.com/networkservicemesh/sdk/pkg/networkservice/chains/client"
 	"github.com/networkservicemesh/sdk/pkg/networkservice/common/excludedprefixes"
 	"github.com/networkservicemesh/sdk/pkg/networkservice/common/heal"
 	"github.com/networkservicemesh/sdk/pkg/networkservice/common/mechanisms"
 	"github.com/networkservicemesh/sdk/pkg/networkservice/common/mechanisms/kernel"
 	"github.com/networkservicemesh/sdk/pkg/networkservice/common/mechanisms/sendfd"
+	"github.com/networkservicemesh/sdk/pkg/networkservice/common/null"
 	"github.com/networkservicemesh/sdk/pkg/networkservice/common/upstreamrefresh"
 	"github.com/networkservicemesh/sdk/pkg/tools/grpcutils"
 	"google.golang.org/grpc"
@@ -51,6 +53,7 @@ func newClient(ctx context.Context, config Config, out *output) (*clientRole, er
 			upstreamrefresh.NewClient(ctx),
 			mechanisms.NewClient(map[string]networkservice.NetworkServiceClient{
 				kernelmech.MECHANISM: kernel.NewClient(),
+				memif.MECHANISM:      null.NewClient(), // its preference comes with the command
 			}),
 			sendfd.NewClient(),
 			excludedprefixes.NewClient(),
@@ -88,10 +91,13 @@ func (c *clientRole) do(ctx context.Context, cmd Command) (*networkservice.Conne
 }
 
 func (c *clientRole) request(ctx context.Context, cmd Command, conn *networkservice.Connection) (*networkservice.Connection, error) {
+	preference := &networkservice.Mechanism{Cls: cls.LOCAL, Type: kernelmech.MECHANISM,
+		Parameters: map[string]string{kernelmech.InterfaceNameKey: cmd.Interface}}
+	if cmd.Memif {
+		preference = memif.NewAbstract("/proc/thread-self/ns/net") // as sdk-vpp's client does
+	}
 	out, err := c.nsm.Request(ctx, &networkservice.NetworkServiceRequest{
-		Connection: conn,
-		MechanismPreferences: []*networkservice.Mechanism{{Cls: cls.LOCAL, Type: kernelmech.MECHANISM,
-			Parameters: map[string]string{kernelmech.InterfaceNameKey: cmd.Interface}}},
+		Connection: conn, MechanismPreferences: []*networkservice.Mechanism{preference},
 	})
 	if err == nil {
 		c.open[cmd.ID] = out.Clone()

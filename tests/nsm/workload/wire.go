@@ -56,6 +56,7 @@ type Command struct {
 	ID        string        `json:",omitempty"`
 	Service   string        `json:",omitempty"`
 	Interface string        `json:",omitempty"`
+	Memif     bool          `json:",omitempty"` // a client: shared memory instead of an interface of the kernel
 	Passed    bool          `json:",omitempty"`
 	Expires   time.Duration `json:",omitempty"` // of a registration; 0: as the registry likes
 }
