@@ -26,8 +26,8 @@ help: ## this list
 build: ## the program, as bin/patchbay
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/patchbay ./agent/cmd/patchbay
 
-demo: deps build ## a real connection on this machine, from nothing, and what was decided
-	bin/patchbay demo
+demo: deps build ## a real connection on this machine, from nothing; DATAPLANE=vpp shows VPP's
+	DATAPLANE=$(DATAPLANE) NODES=$(NODES) bin/patchbay demo
 
 # Every part of the suite writes go test's JSON into one summary, which fails if one did.
 test: deps build ## all tests, and what real parts they ran against

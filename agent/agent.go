@@ -138,7 +138,7 @@ func (a *Agent) build() error {
 	})
 	a.crossconnects.Subscribe(func(e crossconnect.Event) { a.manager.Changed(e.ID, e.Desired, e.Status) })
 	a.admin = admin.New(admin.Options{
-		Keys: a.keys, Version: a.cfg.Version, VPP: a.vppVersion, Agent: a.offered, Prefer: a.cfg.Mechanisms.Prefer,
+		Keys: a.keys, Version: a.cfg.Version, VPP: a.vppVersion, Agent: a.offered, Prefer: a.cfg.Mechanisms.Prefer, Path: a.cfg.Mechanisms.Path,
 		Store: a.store, CrossConnects: a.crossconnects, Registry: a.manager, Counters: a.adminCounters, OwnNetns: own,
 	})
 	a.collect()

@@ -48,6 +48,9 @@ type Request struct {
 	// that share memory may do so with nothing in between. Without it, only those link
 	// directly that share none, so that the forwarder sees and counts their packets.
 	Direct bool
+	// Forwarder is the policy "path: forwarder": no two ends are linked directly that a
+	// forwarder could join.
+	Forwarder bool
 }
 
 // Decision is the answer.

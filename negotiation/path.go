@@ -92,6 +92,9 @@ func (n *negotiation) connect(c, e *entry) {
 
 // direct says whether two ends on one node need no forwarder and may have none.
 func (n *negotiation) direct(c, e *entry) bool {
+	if n.request.Forwarder && joins(c.offer, e.offer) {
+		return false
+	}
 	return c.name == e.name && c.offer.GetDirect() && (n.request.Direct || !c.offer.GetSharedMemory())
 }
 

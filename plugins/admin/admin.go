@@ -49,6 +49,7 @@ type Options struct {
 	Version       string
 	VPP           func() string        // VPP's version, empty without VPP
 	Agent         func() *models.Agent // what this node offers now
+	Path          string               // of connections whose network service names none
 	Prefer        []string             // as configured for negotiations
 	Store         Store
 	CrossConnects CrossConnects

@@ -1,12 +1,15 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"go.patchbay.dev/models"
 	"go.patchbay.dev/negotiation"
 	"go.patchbay.dev/plugins/admin/adminpb"
 )
@@ -27,12 +30,19 @@ func (s *Server) Explain(ctx context.Context, in *adminpb.ExplainRequest) (*admi
 			out.Candidates = append(out.Candidates, e.Name)
 		}
 	}
-	d, err := negotiation.Decide(negotiation.Request{
-		Client:   negotiation.End{Node: s.Agent(), Speaks: in.Client},
-		Endpoint: negotiation.End{Node: s.Agent(), Speaks: in.Endpoint},
-		Payload:  in.Payload,
-		Prefer:   s.Prefer,
-	})
+	path := cmp.Or(in.Path, s.Path)
+	if path != "" && path != models.DirectPath && path != models.ForwarderPath {
+		return nil, status.Errorf(codes.InvalidArgument, "path: %q is not known; use direct or forwarder", path)
+	}
+	q := negotiation.Request{
+		Client:    negotiation.End{Node: s.Agent(), Speaks: in.Client},
+		Endpoint:  negotiation.End{Node: s.Agent(), Speaks: in.Endpoint},
+		Payload:   in.Payload,
+		Prefer:    s.Prefer,
+		Direct:    path == models.DirectPath,
+		Forwarder: path == models.ForwarderPath,
+	}
+	d, err := negotiation.Decide(q)
 	var none *negotiation.NoneError
 	switch {
 	case errors.As(err, &none):
@@ -41,6 +51,22 @@ func (s *Server) Explain(ctx context.Context, in *adminpb.ExplainRequest) (*admi
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	default:
 		out.Client, out.Endpoint, out.Reasons = d.Client.GetType(), d.Endpoint.GetType(), d.Reasons
+		out.Reasons = append(out.Reasons, otherPaths(q, d)...)
 	}
 	return out, nil
+}
+
+// otherPaths says what another policy for the path would have given.
+func otherPaths(q negotiation.Request, taken *negotiation.Decision) (lines []string) {
+	for _, path := range []string{models.DirectPath, models.ForwarderPath} {
+		q.Direct, q.Forwarder = path == models.DirectPath, path == models.ForwarderPath
+		if d, err := negotiation.Decide(q); err == nil && d.Direct != taken.Direct {
+			how := "through the forwarder"
+			if d.Direct {
+				how = "with nothing in between"
+			}
+			lines = append(lines, fmt.Sprintf("policy path %s would give %s at the client and %s at the endpoint, %s", path, d.Client.GetType(), d.Endpoint.GetType(), how))
+		}
+	}
+	return lines
 }

@@ -42,7 +42,7 @@ type Joiner interface {
 }
 
 // Hinter is a Mechanism whose parameters this node settles before the workload answers:
-// where its socket will be.
+// where its socket will be, with this path between the ends.
 type Hinter interface {
-	Hint(id string, side models.Side) map[string]string
+	Hint(id string, side models.Side, path string) map[string]string
 }

@@ -81,9 +81,9 @@ func (p *Plugin) CheckMechanism(side models.Side, m *models.Mechanism) error {
 }
 
 // Hint gives the parameters of a mechanism that this node settles itself.
-func (p *Plugin) Hint(mechanism, id string, side models.Side) map[string]string {
+func (p *Plugin) Hint(mechanism, id string, side models.Side, path string) map[string]string {
 	if h, ok := p.mechanisms[mechanism].(Hinter); ok {
-		return h.Hint(id, side)
+		return h.Hint(id, side, path)
 	}
 	return nil
 }

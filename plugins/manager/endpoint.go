@@ -41,7 +41,7 @@ func (m *Manager) ask(ctx context.Context, cc *grpc.ClientConn, r *request, e *m
 	in := &networkservice.NetworkServiceRequest{Connection: conn}
 	for _, t := range asks {
 		in.MechanismPreferences = append(in.MechanismPreferences,
-			&networkservice.Mechanism{Cls: cls.LOCAL, Type: t, Parameters: m.hints(t, r.id)})
+			&networkservice.Mechanism{Cls: cls.LOCAL, Type: t, Parameters: m.hints(r, t)})
 	}
 	var from grpcpeer.Peer
 	out, err := networkservice.NewNetworkServiceClient(cc).Request(ctx, in, grpc.Peer(&from))
@@ -65,7 +65,7 @@ func (m *Manager) compose(ctx context.Context, r *request, e *models.Endpoint, a
 	if err != nil {
 		return nil, err
 	}
-	if err := m.ownSocket(r.id, a.conn.Mechanism); err != nil {
+	if err := m.ownSocket(r, a.conn.Mechanism); err != nil {
 		return nil, err
 	}
 	theirs, err := m.mechanismFromNSM(ctx, a.peer, a.conn.Mechanism)
@@ -96,7 +96,7 @@ func (m *Manager) compose(ctx context.Context, r *request, e *models.Endpoint, a
 // pathOf is the path that goes on record: what the policy asks for, as far as the
 // decision follows it.
 func pathOf(d *negotiation.Decision, policy string) string {
-	if policy == models.DirectPath && !d.Direct {
+	if policy == models.DirectPath && !d.Direct || policy == models.ForwarderPath && d.Direct {
 		return ""
 	}
 	return policy
@@ -104,9 +104,9 @@ func pathOf(d *negotiation.Decision, policy string) string {
 
 // ownSocket refuses an endpoint that listens on a socket of its own: VPP is the server, on
 // sockets that the agent owns, for a server with a full backlog would hold up all of VPP.
-func (m *Manager) ownSocket(id string, answered *networkservice.Mechanism) error {
+func (m *Manager) ownSocket(r *request, answered *networkservice.Mechanism) error {
 	socket := answered.GetParameters()[memif.SocketFilename]
-	if here := m.hints(answered.GetType(), id)[memif.SocketFilename]; socket != "" && here != "" && socket != here {
+	if here := m.hints(r, answered.GetType())[memif.SocketFilename]; socket != "" && here != "" && socket != here {
 		return fmt.Errorf("it listens on %s %q itself; an endpoint must connect to %q, which it was offered", memif.SocketFilename, socket, here)
 	}
 	return nil
@@ -114,8 +114,14 @@ func (m *Manager) ownSocket(id string, answered *networkservice.Mechanism) error
 
 // hints are the parameters that an endpoint is offered with a mechanism: what the node
 // settles by itself, such as where its socket will be.
-func (m *Manager) hints(mechanism, id string) map[string]string {
-	if h := m.Records.Hint(mechanism, id, models.EndpointSide); h != nil {
+func (m *Manager) hints(r *request, mechanism string) map[string]string {
+	q := m.question(r)
+	q.Endpoint.Only = mechanism
+	path := ""
+	if d, err := negotiation.Decide(q); err == nil {
+		path = pathOf(d, m.path(r))
+	}
+	if h := m.Records.Hint(mechanism, r.id, models.EndpointSide, path); h != nil {
 		return h
 	}
 	return map[string]string{}

@@ -16,12 +16,13 @@ import (
 // an endpoint is reached on a unix socket.
 func (m *Manager) question(r *request) negotiation.Request {
 	node := m.Agent()
+	path := m.path(r)
 	q := negotiation.Request{
 		Client:   negotiation.End{Node: node},
 		Endpoint: negotiation.End{Node: node},
 		Payload:  r.conn.Payload,
 		Prefer:   m.Prefer,
-		Direct:   m.path(r) == models.DirectPath,
+		Direct:   path == models.DirectPath, Forwarder: path == models.ForwarderPath,
 	}
 	for _, w := range r.wants {
 		q.Client.Speaks = append(q.Client.Speaks, w.record.Type)

@@ -332,8 +332,9 @@ func TestDemoRefusesWhatIsNotThereYet(t *testing.T) {
 	if got := patchbay(t, "", "demo"); got.status != 2 || !strings.Contains(got.err, "NODES=2: this version shows one node") {
 		t.Errorf("%+v", got)
 	}
-	t.Setenv("DATAPLANE", "vpp")
-	if got := patchbay(t, "", "demo"); got.status != 2 || !strings.Contains(got.err, "DATAPLANE=vpp: this version shows the kernel dataplane") {
+	t.Setenv("NODES", "")
+	t.Setenv("DATAPLANE", "ovs")
+	if got := patchbay(t, "", "demo"); got.status != 2 || !strings.Contains(got.err, "DATAPLANE=ovs: there is kernel and vpp") {
 		t.Errorf("%+v", got)
 	}
 }

@@ -28,7 +28,8 @@ to it, pings through the connection, shows what was decided and why and the coun
 connection and shows that nothing is left. It cleans up after itself, also when interrupted,
 and touches nothing else on the machine. It needs root.
 
-DATAPLANE=kernel in the environment chooses the dataplane, which is what this version has.`,
+DATAPLANE in the environment chooses the dataplane: kernel, which is the default, or vpp, with
+a VPP of its own that is found in $VPP_PREFIX, /opt/vpp or PATH.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.demo(cmd.Context()) },
 	}
@@ -43,10 +44,18 @@ func (a *app) demo(ctx context.Context) error {
 	}
 	ctx, stop := untilSignal(ctx)
 	defer stop()
+	var vpp installation
+	if os.Getenv("DATAPLANE") == "vpp" {
+		var err error
+		if vpp, err = findVPP(); err != nil {
+			return err
+		}
+	}
 	d, err := newDemonstration(a)
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
+	d.vpp = vpp
 	err = d.story(ctx)
 	if ctx.Err() != nil {
 		err = errors.New("interrupted")
@@ -64,8 +73,8 @@ func (a *app) demo(ctx context.Context) error {
 // demoPossible says what is missing to show anything here.
 func demoPossible(dataplane, nodes string) error {
 	switch {
-	case dataplane != "" && dataplane != "kernel":
-		return usage("DATAPLANE=%s: this version shows the kernel dataplane; leave it out or use DATAPLANE=kernel", dataplane)
+	case dataplane != "" && dataplane != "kernel" && dataplane != "vpp":
+		return usage("DATAPLANE=%s: there is kernel and vpp; leave it out for kernel", dataplane)
 	case nodes != "" && nodes != "1":
 		return usage("NODES=%s: this version shows one node; leave it out or use NODES=1", nodes)
 	case os.Geteuid() != 0:
@@ -87,6 +96,7 @@ type demonstration struct {
 	client  string // network namespaces
 	server  string
 	env     []string
+	vpp     installation // not set: the kernel dataplane
 	logFile *os.File
 	undo    []func() error // last first
 	step    int
@@ -131,6 +141,11 @@ func (d *demonstration) title(format string, args ...any) {
 
 // story is the demo itself.
 func (d *demonstration) story(ctx context.Context) error {
+	if d.vpp.binary != "" {
+		if err := d.startVPP(ctx); err != nil {
+			return err
+		}
+	}
 	if err := d.startAgent(ctx); err != nil {
 		return err
 	}
@@ -155,6 +170,15 @@ func (d *demonstration) story(ctx context.Context) error {
 	if err := d.self(ctx, "describe", "crossconnect", "demo"); err != nil {
 		return err
 	}
+	if d.vpp.binary != "" {
+		d.title("The same, as VPP sees it.")
+		if err := d.vppctl(ctx, "show", "interface"); err != nil {
+			return err
+		}
+		if err := d.vppctl(ctx, "show", "mode"); err != nil {
+			return err
+		}
+	}
 	d.title("The workload leaves; its connection and both interfaces go with it.")
 	if err := client.stop(); err != nil {
 		return err
@@ -167,16 +191,18 @@ func (d *demonstration) story(ctx context.Context) error {
 
 // demoConfig is the agent's: all that it keeps is in the scratch folder.
 const demoConfig = `node: { name: demo }
-dataplane: kernel
 grpc: { listen: ["unix://DIR/agent.sock"] }
 etcd: { listen: "unix://DIR/etcd.sock", data_dir: DIR/etcd }
-vpp:  { run_dir: DIR/vpp }
 http: { listen: "off" }
 `
 
 func (d *demonstration) startAgent(ctx context.Context) error {
 	file := filepath.Join(d.dir, "patchbay.yaml")
-	if err := os.WriteFile(file, []byte(strings.ReplaceAll(demoConfig, "DIR", d.dir)), 0o600); err != nil {
+	config := demoConfig + "dataplane: kernel\n"
+	if d.vpp.binary != "" {
+		config = demoConfig + vppAgentConfig
+	}
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(config, "DIR", d.dir)), 0o600); err != nil {
 		return err
 	}
 	d.title("An agent for this node; all that it keeps is in %s.", d.dir)

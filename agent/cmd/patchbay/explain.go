@@ -13,7 +13,7 @@ import (
 
 func newExplain(a *app) *cobra.Command {
 	var client, endpoint, labels []string
-	var payload, service, output string
+	var payload, path, service, output string
 	cmd := &cobra.Command{
 		Use:   "explain",
 		Short: "Negotiate without connecting: which mechanism would be chosen, and why not the others",
@@ -24,7 +24,7 @@ which endpoints a client with these labels would be sent to. Exit status 1: noth
   patchbay explain --service firewall --label app=web`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			in := &adminpb.ExplainRequest{Service: service}
+			in := &adminpb.ExplainRequest{Service: service, Path: path}
 			if service != "" && len(endpoint) > 0 {
 				return usage("--service brings the endpoints; leave out --endpoint")
 			}
@@ -48,6 +48,7 @@ which endpoints a client with these labels would be sent to. Exit status 1: noth
 	fl.StringSliceVar(&client, "client", nil, "mechanism types of the client, in order of preference")
 	fl.StringSliceVar(&endpoint, "endpoint", nil, "mechanism types of the endpoint")
 	fl.StringVar(&payload, "payload", "", "ETHERNET or IP")
+	fl.StringVar(&path, "path", "", "direct or forwarder, the policy of the network service (default the node's)")
 	fl.StringVar(&service, "service", "", "network service whose endpoints would be asked")
 	fl.StringArrayVar(&labels, "label", nil, "label key=value of the client; may be repeated")
 	addOutput(cmd, &output, asText, asJSON, asYAML)

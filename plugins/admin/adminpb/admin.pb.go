@@ -504,8 +504,10 @@ type ExplainRequest struct {
 	Endpoint []string `protobuf:"bytes,2,rep,name=endpoint,proto3" json:"endpoint,omitempty"`
 	Payload  string   `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
 	// service, when set, takes what is known of its endpoints instead of endpoint.
-	Service       string            `protobuf:"bytes,4,opt,name=service,proto3" json:"service,omitempty"`
-	Labels        map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Service string            `protobuf:"bytes,4,opt,name=service,proto3" json:"service,omitempty"`
+	Labels  map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// path is direct, forwarder or empty: what the node is configured for.
+	Path          string `protobuf:"bytes,6,opt,name=path,proto3" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -573,6 +575,13 @@ func (x *ExplainRequest) GetLabels() map[string]string {
 		return x.Labels
 	}
 	return nil
+}
+
+func (x *ExplainRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
 }
 
 type ExplainResponse struct {
@@ -986,13 +995,14 @@ const file_plugins_admin_adminpb_admin_proto_rawDesc = "" +
 	"\x10DescribeResponse\x12G\n" +
 	"\fcrossconnect\x18\x01 \x01(\v2#.patchbay.admin.v1.CrossConnectViewR\fcrossconnect\x123\n" +
 	"\x06client\x18\x02 \x01(\v2\x1b.patchbay.admin.v1.CountersR\x06client\x127\n" +
-	"\bendpoint\x18\x03 \x01(\v2\x1b.patchbay.admin.v1.CountersR\bendpoint\"\xfa\x01\n" +
+	"\bendpoint\x18\x03 \x01(\v2\x1b.patchbay.admin.v1.CountersR\bendpoint\"\x8e\x02\n" +
 	"\x0eExplainRequest\x12\x16\n" +
 	"\x06client\x18\x01 \x03(\tR\x06client\x12\x1a\n" +
 	"\bendpoint\x18\x02 \x03(\tR\bendpoint\x12\x18\n" +
 	"\apayload\x18\x03 \x01(\tR\apayload\x12\x18\n" +
 	"\aservice\x18\x04 \x01(\tR\aservice\x12E\n" +
-	"\x06labels\x18\x05 \x03(\v2-.patchbay.admin.v1.ExplainRequest.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\x05 \x03(\v2-.patchbay.admin.v1.ExplainRequest.LabelsEntryR\x06labels\x12\x12\n" +
+	"\x04path\x18\x06 \x01(\tR\x04path\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x7f\n" +

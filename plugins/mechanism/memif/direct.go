@@ -16,9 +16,13 @@ import (
 	"go.patchbay.dev/vppapi"
 )
 
-// directSocket is the name of the socket that two workloads share: the endpoint is the
-// memif server and makes it, the client connects.
-const directSocket = "memif-direct.sock"
+// roles on a socket that two workloads share: the endpoint makes it, the client connects.
+var roles = map[models.Side]string{models.ClientSide: "client", models.EndpointSide: "server"}
+
+// directSocket is the socket that two workloads share.
+func (m *Mechanism) directSocket(id string) string {
+	return filepath.Join(m.dirOf(id), "direct", "memif-direct.sock")
+}
 
 // Direct is the spec of the directory of a socket that two workloads share. The endpoint
 // owns it, and the client's group may enter. Values are compared with ==.
@@ -40,8 +44,9 @@ func (m *Mechanism) Pair(x *models.CrossConnect) ([]reconcile.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := Direct{Dir: filepath.Join(m.dirOf(x.GetId()), "direct"), UID: endpoint.uid, GID: client.gid}
-	if path := filepath.Join(d.Dir, directSocket); len(path) > vppapi.MaxMemifPath {
+	path := m.directSocket(x.GetId())
+	d := Direct{Dir: filepath.Dir(path), UID: endpoint.uid, GID: client.gid}
+	if len(path) > vppapi.MaxMemifPath {
 		return nil, field("path", "direct: the socket's path %s is longer than %d bytes; configure a shorter vpp.run_dir", path, vppapi.MaxMemifPath)
 	}
 	return []reconcile.Value{{Key: KindDirect + "/" + x.GetId(), Spec: d}}, nil

@@ -20,6 +20,8 @@ const (
 	// its network namespace (as NSM's clients expect).
 	SocketFile = "socketfile"
 	ID         = "id" // of the interface on its socket, always 0
+	// Role is what the workload is on a socket that two share: client or server.
+	Role = "role"
 	// Socket is a name under which the socket can be found, too, one for the whole node.
 	Socket = "socket"
 	// NetNS asks for an abstract socket in that network namespace.
@@ -33,7 +35,7 @@ const (
 	TxQueues   = "tx-queues"
 )
 
-var known = []string{SocketFile, ID, Socket, NetNS, Owner, Mode, Secret, RingSize, BufferSize, RxQueues, TxQueues}
+var known = []string{SocketFile, ID, Role, Socket, NetNS, Owner, Mode, Secret, RingSize, BufferSize, RxQueues, TxQueues}
 
 // ignored are parameters that Network Service Mesh defines and its clients send unasked.
 var ignored = []string{"inodeURL", "netnsInode", "netNSURL", "MTU"}

@@ -91,6 +91,9 @@ func macOf(tag string) (mac [6]byte) {
 }
 
 // Hint says where the workload will find its socket.
-func (m *Mechanism) Hint(id string, side models.Side) map[string]string {
+func (m *Mechanism) Hint(id string, side models.Side, path string) map[string]string {
+	if path == models.DirectPath {
+		return map[string]string{SocketFile: m.directSocket(id), ID: "0", Role: roles[side]}
+	}
 	return map[string]string{SocketFile: filepath.Join(m.dirOf(id), fileOf(side)), ID: "0"}
 }

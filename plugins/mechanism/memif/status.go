@@ -24,7 +24,7 @@ func (m *Mechanism) Status(x *models.CrossConnect, side models.Side) *models.Att
 		return m.directStatus(x, side, p)
 	}
 	tag := models.Tag(x.GetId(), side)
-	s := &models.AttachmentStatus{Mechanism: Type, Parameters: p.told(m.Hint(x.GetId(), side)[SocketFile])}
+	s := &models.AttachmentStatus{Mechanism: Type, Parameters: p.told(m.Hint(x.GetId(), side, "")[SocketFile])}
 	if p.netns != "" {
 		s.Parameters[SocketFile] = "@" + abstractName(tag)
 	}
@@ -36,12 +36,9 @@ func (m *Mechanism) Status(x *models.CrossConnect, side models.Side) *models.Att
 
 // directStatus tells of a socket that two workloads share: it is there or not.
 func (m *Mechanism) directStatus(x *models.CrossConnect, side models.Side, p params) *models.AttachmentStatus {
-	socket := filepath.Join(m.dirOf(x.GetId()), "direct", directSocket)
+	socket := m.directSocket(x.GetId())
 	parameters := p.told(socket)
-	parameters["role"] = "client"
-	if side == models.EndpointSide {
-		parameters["role"] = "server"
-	}
+	parameters[Role] = roles[side]
 	_, err := os.Stat(filepath.Dir(socket))
 	return &models.AttachmentStatus{Mechanism: Type, Interface: socket, LinkUp: err == nil, Parameters: parameters}
 }

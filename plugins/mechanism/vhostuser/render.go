@@ -96,7 +96,7 @@ func macOf(text string) (mac [6]byte) {
 }
 
 // Hint says where the workload will find its socket, or is to make it.
-func (m *Mechanism) Hint(id string, side models.Side) map[string]string {
+func (m *Mechanism) Hint(id string, side models.Side, _ string) map[string]string {
 	return map[string]string{SocketFile: m.fileOf(id, side)}
 }
 
@@ -108,7 +108,7 @@ func (m *Mechanism) Status(x *models.CrossConnect, side models.Side) *models.Att
 		return nil
 	}
 	tag := models.Tag(x.GetId(), side)
-	s := &models.AttachmentStatus{Mechanism: Type, Parameters: m.Hint(x.GetId(), side)}
+	s := &models.AttachmentStatus{Mechanism: Type, Parameters: m.Hint(x.GetId(), side, "")}
 	own, vpp := guestMAC(x, side), macOf("vpp "+tag)
 	s.Parameters[MAC], s.Parameters[PeerMAC] = net.HardwareAddr(own[:]).String(), net.HardwareAddr(vpp[:]).String()
 	s.Parameters[Server] = strconv.FormatBool(p.server)
