@@ -5,7 +5,8 @@ import (
 	"fmt"
 )
 
-// ErrBudget is wrapped when VPP has no room for one more interface.
+// ErrBudget is wrapped when VPP has no room for one more interface. Its text is
+// models.NoRoom.
 var ErrBudget = errors.New("VPP has no room")
 
 // Limits of what may be made in a VPP; 0: no limit.

@@ -13,6 +13,7 @@ import (
 	"go.fd.io/govpp/binapi/l3xc"
 	"go.fd.io/govpp/binapi/memclnt"
 	"go.fd.io/govpp/binapi/memif"
+	"go.fd.io/govpp/binapi/tapv2"
 	"go.fd.io/govpp/binapi/vhost_user"
 )
 
@@ -60,6 +61,7 @@ const (
 	VhostPlugin    Plugin = "vhost_user"
 	AFPacketPlugin Plugin = "af_packet"
 	L3XCPlugin     Plugin = "l3xc"
+	TapPlugin      Plugin = "tapv2" // a part of its core, in this release
 )
 
 // ofPlugin are the messages of each plugin whose form this agent relies on.
@@ -74,6 +76,9 @@ var ofPlugin = map[Plugin][]api.Message{
 	},
 	AFPacketPlugin: {
 		&af_packet.AfPacketCreateV3{}, &af_packet.AfPacketDelete{}, &af_packet.AfPacketDump{}, &af_packet.AfPacketDetails{},
+	},
+	TapPlugin: {
+		&tapv2.TapCreateV3{}, &tapv2.TapDeleteV2{}, &tapv2.SwInterfaceTapV2Dump{}, &tapv2.SwInterfaceTapV2Details{},
 	},
 	L3XCPlugin: {&l3xc.L3xcUpdate{}, &l3xc.L3xcDel{}, &l3xc.L3xcDump{}, &l3xc.L3xcDetails{}},
 }

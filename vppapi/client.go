@@ -49,6 +49,8 @@ type Client struct {
 	stop context.CancelFunc
 	done sync.WaitGroup
 
+	growth sync.RWMutex // see ReserveMemifs
+
 	mu       sync.Mutex
 	conn     *conn // nil: away
 	why      error // why it is away
@@ -216,6 +218,9 @@ func (c *Client) serve(ctx context.Context, k *conn, attempted func()) error {
 		}
 	}
 	k.sock.Close()
+	if ctx.Err() == nil {
+		c.away(err) // so that those whose calls fail find it gone
+	}
 	k.fail(fmt.Errorf("%w: the connection ended: %w", ErrAway, err))
 	<-ended
 	return err

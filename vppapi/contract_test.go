@@ -185,7 +185,7 @@ func refused(t *testing.T, what string, err error, code vppapi.Error) {
 // soon waits for what is told by another goroutine.
 func soon(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(vpptest.Patience(10 * time.Second)); !is(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: not within 10 s", what)
 		}

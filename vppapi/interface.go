@@ -57,6 +57,7 @@ type Setup struct {
 	RxMode RxMode
 	IP     bool // it carries IP by itself, not Ethernet frames between two ports
 	Worker int  // 1-based number of the worker that receives from it; 0: VPP's choice
+	Down   bool // leave it down: what joins it sets it up
 }
 
 // dumpInterfaces asks for one interface or for All.
@@ -78,8 +79,8 @@ func dumpInterfaces(index Index, each func(Interface)) *exchange {
 	})
 }
 
-// Finish gives a new interface its tag, and then all that is wanted of it, and sets it
-// up; it may be repeated. A refusal to set the rx-mode is none: VPP sets it only once a
+// Finish gives a new interface its tag, and then all that is wanted of it; it may be
+// repeated. A refusal to set the rx-mode is none: VPP sets it only once a
 // peer has connected, see [Client.SetRxMode].
 func (c *Client) Finish(ctx context.Context, index Index, s Setup) error {
 	if len(s.Tag) > MaxTag {
@@ -101,8 +102,18 @@ func (c *Client) Finish(ctx context.Context, index Index, s Setup) error {
 			&interfaces.SwInterfaceSetRxPlacementReply{}, api.UNIMPLEMENTED, api.INVALID_VALUE, api.INVALID_SW_IF_INDEX))
 	}
 	// Taken by the goroutine that reads, an answer cannot overtake an event.
-	calls = append(calls, setUp(index, true), dumpInterfaces(index, c.inv.put))
-	return c.call(ctx, calls...)
+	if s.Down {
+		return c.call(ctx, append(calls, dumpInterfaces(index, c.inv.put))...)
+	}
+	return c.settingUp(ctx, append(calls, setUp(index, true), dumpInterfaces(index, c.inv.put))...)
+}
+
+// raise sets interfaces up that were left down.
+func (c *Client) raise(indexes ...Index) (calls []*exchange) {
+	for _, index := range indexes {
+		calls = append(calls, setUp(index, true), dumpInterfaces(index, c.inv.put))
+	}
+	return calls
 }
 
 // notYet are VPP's refusals of an rx-mode for queues that are not there yet, or that

@@ -2,7 +2,9 @@ package vppapi
 
 import (
 	"context"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"go.fd.io/govpp/api"
 	"go.fd.io/govpp/binapi/ethernet_types"
@@ -27,7 +29,8 @@ type Neighbor struct {
 	MAC     [6]byte
 }
 
-// ConnectL3 sets neighbours and paths. It may be repeated. A path that is there is deleted
+// ConnectL3 sets neighbours and paths, and sets up where the paths begin and lead to, as
+// ConnectL2. It may be repeated. A path that is there is deleted
 // first: VPP 25.10 goes on forwarding by the old one else, and by none if it is left from
 // an interface that had the index before (VPP: src/plugins/l3xc/l3xc.c, l3xc_update). Both
 // outlive their interface in VPP, so they are to be taken away before it.
@@ -41,7 +44,11 @@ func (c *Client) ConnectL3(ctx context.Context, neighbors []Neighbor, paths []L3
 			SwIfIndex: interface_types.InterfaceIndex(p.From), IsIP6: p.IPv6, Paths: []fib_types.FibPath{p.fib()},
 		}}, &l3xc.L3xcUpdateReply{}))
 	}
-	return c.call(ctx, calls...)
+	ends := map[Index]bool{}
+	for _, p := range paths {
+		ends[p.From], ends[p.To] = true, true
+	}
+	return c.settingUp(ctx, append(calls, c.raise(slices.Sorted(maps.Keys(ends))...)...)...)
 }
 
 func (p L3Path) fib() fib_types.FibPath {

@@ -15,11 +15,17 @@ type Ports struct {
 	RxMode RxMode
 
 	mu    sync.Mutex
-	byTag map[string]string // keys of the engine's values
+	byTag map[string]*port
+}
+
+// port is one interface.
+type port struct {
+	key string // of the engine's value
+	up  bool   // it was seen up: until it is joined it is not
 }
 
 // NewPorts returns an empty set.
-func NewPorts(vpp *Client) *Ports { return &Ports{vpp: vpp, byTag: map[string]string{}} }
+func NewPorts(vpp *Client) *Ports { return &Ports{vpp: vpp, byTag: map[string]*port{}} }
 
 // Watch has lost told of values whose interface was deleted or set down by somebody else,
 // and changed of connections of which a link came up or went down. Before Client.Start.
@@ -27,12 +33,12 @@ func (p *Ports) Watch(lost func(key string), changed func(id string)) {
 	p.vpp.Watch(Watcher{
 		Down: func(error) { p.all(changed) },
 		Link: func(tag string) {
-			key, ok := p.key(tag)
+			i, there := p.vpp.Tagged(tag)
+			key, damaged, ok := p.see(tag, there, i.AdminUp)
 			if !ok {
 				return
 			}
-			i, there := p.vpp.Tagged(tag)
-			if !there || !i.AdminUp {
+			if damaged {
 				lost(key)
 			} else if i.LinkUp && p.RxMode != DefaultMode {
 				go p.setRxMode(i.Index)
@@ -61,11 +67,17 @@ func idOf(tag string) string {
 	return rest[:max(strings.LastIndexByte(rest, ':'), 0)]
 }
 
-func (p *Ports) key(tag string) (string, bool) {
+// see notes how an interface is now and says whether somebody has damaged it.
+func (p *Ports) see(tag string, there, up bool) (key string, damaged, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	key, ok := p.byTag[tag]
-	return key, ok
+	i, ok := p.byTag[tag]
+	if !ok {
+		return "", false, false
+	}
+	damaged = !there || (i.up && !up)
+	i.up = i.up || up
+	return i.key, damaged, true
 }
 
 // all tells of every connection.
@@ -83,9 +95,10 @@ func (p *Ports) all(changed func(id string)) {
 
 // Add notes that the interface with this tag is finished.
 func (p *Ports) Add(tag, key string) {
+	i, _ := p.vpp.Tagged(tag)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.byTag[tag] = key
+	p.byTag[tag] = &port{key, i.AdminUp}
 }
 
 // Drop notes that an interface is about to be deleted.

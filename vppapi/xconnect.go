@@ -8,9 +8,10 @@ import (
 	"go.fd.io/govpp/binapi/l2"
 )
 
-// ConnectL2 sends every frame that comes in at one interface out at the other, both ways.
+// ConnectL2 sends every frame that comes in at one interface out at the other, both ways,
+// and sets both up: before that they could carry nothing.
 func (c *Client) ConnectL2(ctx context.Context, a, b Index) error {
-	return c.call(ctx, connectL2(a, b), connectL2(b, a))
+	return c.settingUp(ctx, append([]*exchange{connectL2(a, b), connectL2(b, a)}, c.raise(a, b)...)...)
 }
 
 func connectL2(from, to Index) *exchange {

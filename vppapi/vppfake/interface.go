@@ -105,6 +105,9 @@ func setFlags(at *call, q *interfaces.SwInterfaceSetFlags, _ *interfaces.SwInter
 	if i.kind == memifs && !up {
 		i.peer = false // it disconnects
 	}
+	if i.kind == taps {
+		i.peer = up // the driver says so, whatever the kernel's end does
+	}
 	at.w.linkChanged(i, was)
 	at.w.tell(i.index, q.Flags&interface_types.IF_STATUS_API_FLAG_ADMIN_UP, false)
 	return 0

@@ -46,6 +46,7 @@ func newTable(o options, run int) *table {
 		vppapi.VhostPlugin:    vhostMessages,
 		vppapi.AFPacketPlugin: hostifMessages,
 		vppapi.L3XCPlugin:     l3xcMessages,
+		vppapi.TapPlugin:      tapMessages,
 	} {
 		if !o.without[plugin] {
 			add(t)

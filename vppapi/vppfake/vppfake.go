@@ -25,6 +25,7 @@ type VPP struct {
 	runs      int
 	mutations []string
 	refusals  map[string]vppapi.Error
+	strike    strike
 	world     *world // nil: not running
 	listener  *net.UnixListener
 	clients   map[*client]bool
@@ -38,6 +39,7 @@ type options struct {
 	version string
 	crcs    map[string]string
 	without map[vppapi.Plugin]bool
+	taps    TapMaker
 }
 
 // WithVersion is the version that it tells, for instance "26.02-release".
@@ -89,20 +91,29 @@ func (v *VPP) run() error {
 // sockets stay.
 func (v *VPP) Close() {
 	v.mu.Lock()
+	v.die()
+	v.mu.Unlock()
+	v.done.Wait()
+}
+
+// die is Close, but for what is under way. v.mu is held.
+func (v *VPP) die() {
 	if v.world == nil {
-		v.mu.Unlock()
 		return
 	}
 	v.listener.Close()
 	v.world.closeSockets()
 	v.world = nil
+	v.disconnect()
+	v.hung = false
+	v.changed.Broadcast()
+}
+
+// disconnect ends all connections. v.mu is held.
+func (v *VPP) disconnect() {
 	for c := range v.clients {
 		c.sock.Close()
 	}
-	v.hung = false
-	v.changed.Broadcast()
-	v.mu.Unlock()
-	v.done.Wait()
 }
 
 // Restart is Close, if it runs, and a new start on the same socket.
@@ -156,6 +167,25 @@ func (v *VPP) SetLink(which string, up bool) error {
 		}
 	}
 	return fmt.Errorf("fake VPP: no interface %q", which)
+}
+
+// Socket is where it is served.
+func (v *VPP) Socket() string { return v.socket }
+
+// Sockets are the file names of memif that it has, sorted, without the one that every VPP has.
+func (v *VPP) Sockets() (all []string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.world == nil {
+		return nil
+	}
+	for number, s := range v.world.sockets {
+		if number != 0 {
+			all = append(all, s.path)
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 // Interface is one as it is now, for assertions.

@@ -76,11 +76,14 @@ func (v *VPP) serve(c *client, w *world) {
 			v.mu.Unlock()
 			break
 		}
-		v.handle(c, body)
-		if r.Buffered() == 0 {
+		on := v.handle(c, body)
+		if on && r.Buffered() == 0 {
 			v.flush() // events come after the answers to all that came in one write
 		}
 		v.mu.Unlock()
+		if !on {
+			break
+		}
 	}
 	c.sock.Close()
 	c.mu.Lock()
@@ -107,25 +110,34 @@ func next(r io.Reader) ([]byte, error) {
 }
 
 // handle carries out one message. What VPP does not know or cannot read it drops without
-// an answer. v.mu is held.
-func (v *VPP) handle(c *client, body []byte) {
+// an answer. It tells whether to go on with the client. v.mu is held.
+func (v *VPP) handle(c *client, body []byte) (on bool) {
 	id := binary.BigEndian.Uint16(body)
 	if id == sockclntCreate {
 		c.send(&memclnt.SockclntCreateReply{Index: c.index, MessageTable: c.table.names}, sockclntCreate+1, 0)
-		return
+		return true
 	}
 	m := c.table.byID[id]
 	if m == nil || len(body) < 10 {
-		return
+		return true
 	}
+	w := v.world
 	if m.mutates {
+		if !v.struck(w, false) {
+			return false
+		}
 		v.mutations = append(v.mutations, m.name)
 	}
 	at := call{v: v, w: v.world, c: c, code: int32(v.refusals[m.name])}
 	context := binary.BigEndian.Uint32(body[6:])
-	for _, reply := range m.serve(&at, body) {
+	replies := m.serve(&at, body)
+	if m.mutates && !v.struck(w, true) {
+		return false
+	}
+	for _, reply := range replies {
 		c.send(reply, c.table.ids[reply.GetMessageName()], context)
 	}
+	return true
 }
 
 // send queues a message; the client may be slow to read.

@@ -5,6 +5,7 @@ import (
 
 	"go.fd.io/govpp/api"
 	"go.fd.io/govpp/binapi/interface_types"
+	"go.fd.io/govpp/binapi/tapv2"
 
 	"go.patchbay.dev/vppapi"
 )
@@ -22,6 +23,7 @@ const (
 	memifs kind = "memif"
 	vhosts kind = "vhost-user"
 	hostif kind = "af-packet"
+	taps   kind = "virtio"
 )
 
 // iface is an interface.
@@ -46,10 +48,13 @@ type iface struct {
 	ipMode  bool
 	server  bool
 	hostDev string
+	tap     *tapv2.TapCreateV3 // what it was made with
 }
 
 // link is whether VPP shows it as up.
-func (i *iface) link() bool { return i.peer && i.admin || i.kind == hostif && i.peer }
+func (i *iface) link() bool {
+	return i.peer && i.admin || (i.kind == hostif || i.kind == taps) && i.peer
+}
 
 // signal is an event to be sent.
 type signal struct {
@@ -149,7 +154,7 @@ func (w *world) linkChanged(i *iface, was bool) {
 // closeSockets closes what listens, as the kernel does for a process that dies.
 func (w *world) closeSockets() {
 	for _, i := range w.interfaces {
-		if i.server && i.free != nil {
+		if (i.server || i.kind == taps) && i.free != nil {
 			i.free()
 		}
 	}

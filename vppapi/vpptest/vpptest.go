@@ -200,7 +200,7 @@ func (v *VPP) start() {
 	v.mu.Lock()
 	v.cmd, v.done = cmd, done
 	v.mu.Unlock()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(Patience(30 * time.Second)); ; time.Sleep(5 * time.Millisecond) {
 		if c, err := net.Dial("unix", v.APISocket); err == nil {
 			c.Close()
 			return
@@ -263,7 +263,7 @@ func (v *VPP) signal(s syscall.Signal) {
 // CLI runs a command of VPP's command line and returns what it prints.
 func (v *VPP) CLI(command string) string {
 	v.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience(10*time.Second))
 	defer cancel()
 	vppctl := filepath.Join(filepath.Dir(v.binary), "vppctl")
 	cmd := exec.CommandContext(ctx, vppctl, append([]string{"-s", v.CLISocket}, strings.Fields(command)...)...)

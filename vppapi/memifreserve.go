@@ -1,0 +1,68 @@
+package vppapi
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"go.fd.io/govpp/api"
+	"go.fd.io/govpp/binapi/interface_types"
+	"go.fd.io/govpp/binapi/memclnt"
+	"go.fd.io/govpp/binapi/memif"
+)
+
+// pass is longer than VPP takes to look through its memif interfaces once.
+const pass = 10 * time.Millisecond
+
+// ReserveMemifs has VPP grow its list of memif interfaces to hold n, and leaves none of
+// those that it makes for it, on a socket at path that is nobody's.
+//
+// VPP 25.10 looks through that list whenever a memif interface is set up, and every 3 s,
+// with pauses, and crashes when the list has moved in a pause because it grew
+// (src/plugins/memif/memif.c, memif_process: pool_foreach around vlib_process_suspend). 1,000
+// connections made in a row do that to it about every other time. A list that is large enough does not
+// move. While it grows here, nothing is set up.
+func (c *Client) ReserveMemifs(ctx context.Context, socket uint32, path string, n int) error {
+	c.growth.Lock()
+	defer c.growth.Unlock()
+	time.Sleep(pass) // nothing tells when the last look has ended
+	err := c.call(ctx, one(&memif.MemifSocketFilenameAddDelV2{IsAdd: true, SocketID: socket, SocketFilename: path}, &memif.MemifSocketFilenameAddDelV2Reply{}))
+	var made []*memif.MemifCreateV2Reply
+	for batch := 1; len(made) < n && err == nil; batch = 64 {
+		// The first interface of all makes VPP look: it is let look before there are more.
+		calls := []*exchange{}
+		for range min(n-len(made), batch) {
+			reply := &memif.MemifCreateV2Reply{}
+			calls = append(calls, one(&memif.MemifCreateV2{Role: memif.MEMIF_ROLE_API_MASTER, Mode: memif.MEMIF_MODE_API_IP, ID: uint32(len(made)), SocketID: socket}, reply))
+			made = append(made, reply)
+		}
+		err = c.call(ctx, append(calls, one(&memclnt.ControlPing{}, &memclnt.ControlPingReply{}))...)
+	}
+	var indexes []Index
+	for _, m := range made {
+		if m.Retval == 0 && m.SwIfIndex != 0 {
+			indexes = append(indexes, Index(m.SwIfIndex))
+		}
+	}
+	return errors.Join(err, c.DropMemifs(ctx, socket, indexes))
+}
+
+// DropMemifs deletes all interfaces of a socket, and the socket. What is not there is no error.
+func (c *Client) DropMemifs(ctx context.Context, socket uint32, indexes []Index) (err error) {
+	for some := range slices.Chunk(indexes, 64) {
+		var calls []*exchange
+		for _, index := range some {
+			calls = append(calls, one(&memif.MemifDelete{SwIfIndex: interface_types.InterfaceIndex(index)}, &memif.MemifDeleteReply{}, api.INVALID_SW_IF_INDEX))
+		}
+		err = errors.Join(err, c.call(ctx, calls...))
+	}
+	return errors.Join(err, c.DeleteMemifSocket(ctx, socket))
+}
+
+// settingUp is held by calls that set interfaces up.
+func (c *Client) settingUp(ctx context.Context, calls ...*exchange) error {
+	c.growth.RLock()
+	defer c.growth.RUnlock()
+	return c.call(ctx, calls...)
+}
