@@ -124,6 +124,9 @@ func (a *Agent) build() error {
 		m.Register(a.engine, func(id string) { a.crossconnects.LinkChanged(id) })
 		if v, ok := m.(interface{ Kinds() []string }); ok {
 			a.vppKinds = append(a.vppKinds, v.Kinds()...)
+			if a.xconnect != nil {
+				a.xconnect.Ports(v.Kinds()...)
+			}
 		}
 		rendered = append(rendered, m)
 	}

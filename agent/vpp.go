@@ -22,7 +22,8 @@ func (a *Agent) withVPP(mechanisms []mechanism) []mechanism {
 	})
 	a.stats = vppapi.NewStats(c.StatsSocket)
 	a.budget = vppapi.NewBudget(a.vpp, a.stats, vppapi.Limits{Interfaces: c.Interfaces, VhostUsers: c.VhostPorts, Buffers: c.Buffers})
-	a.kernel.WithVPP(a.vpp, a.budget.Interface)
+	mode := vppapi.ParseRxMode(c.RxMode)
+	a.kernel.WithVPP(a.vpp, mode, a.budget.Interface)
 	a.xconnect = xconnect.New(a.vpp)
 	a.xconnect.Register(a.engine)
 	a.vppKinds = append(a.vppKinds, a.xconnect.Kinds()...)
@@ -33,7 +34,6 @@ func (a *Agent) withVPP(mechanisms []mechanism) []mechanism {
 		},
 		Down: func(error) { a.publishOffer() },
 	})
-	mode := vppapi.ParseRxMode(c.RxMode)
 	return append(mechanisms,
 		memif.New(memif.Options{VPP: a.vpp, Namespaces: a.linux, RunDir: c.RunDir, RxMode: mode, Room: a.budget.Interface, Log: a.log}),
 		vhostuser.New(vhostuser.Options{VPP: a.vpp, RunDir: c.RunDir, RxMode: mode, Room: a.budget.VhostUser, Log: a.log}),

@@ -57,6 +57,9 @@ func ValidateCrossConnect(x *CrossConnect) error {
 	return errors.Join(validateEnds(x)...)
 }
 
+// NoRoom is in the reason of a FAILED status when the dataplane has no room for more.
+const NoRoom = "VPP has no room"
+
 // Paths between two ends on one node.
 const (
 	DirectPath    = "direct"    // nothing in between: one veth pair, one shared memory socket

@@ -24,19 +24,19 @@ type directory struct {
 // in or, while that does not exist, by the nearest one above that does; for a process's
 // namespace by the process.
 func (p *Presence) anchor(w *watched) {
-	if magic.MatchString(w.ref.path) {
+	if magic.MatchString(w.at) {
 		p.anchorProcess(w)
 		return
 	}
 	for {
-		wd, name, err := p.nearest(w.ref.path)
+		wd, name, err := p.nearest(w.at)
 		if err != nil {
 			p.n.log.Warn("a network namespace's coming and going will not be noticed", "key", w.key, "error", err)
 			return
 		}
 		p.move(w, wd, name)
 		// What was missing may have come before the watch was there.
-		if next, _, err := p.nearest(w.ref.path); err == nil && next == wd {
+		if next, _, err := p.nearest(w.at); err == nil && next == wd {
 			return
 		}
 	}

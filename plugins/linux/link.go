@@ -29,6 +29,7 @@ type Link struct {
 	Up      bool
 	Running bool // up, and so is the other end
 	Ours    bool // made by this agent, by its group
+	Tun     bool // it ends in a program, not in another interface (kind tun: a tap or a TUN)
 	group   uint32
 	// Peer is the other end of a pair. Its NSID means something only if PeerKnown: from
 	// within a namespace, and of one that is dying, the kernel does not tell it.
@@ -154,6 +155,8 @@ func parseLink(body []byte) (Link, bool) {
 			l.Peer.NSID = max(int(int32(u32(v))), unix.NETNSA_NSID_NOT_ASSIGNED)
 		case unix.IFLA_STATS64:
 			l.Counters = parseCounters(v)
+		case unix.IFLA_LINKINFO:
+			l.Tun = isTun(v)
 		}
 	}
 	return l, true
@@ -203,7 +206,7 @@ func (n *Namespaces) Links(known func(nsid int) bool) ([]Link, error) {
 func (n *Namespaces) linksIn(ids []int) (all []Link, err error) {
 	err = n.at(func(c *conn) error {
 		for _, id := range ids {
-			links, err := dump(c, veths(id), parseLink)
+			links, err := n.listed(c, id)
 			if absent(err) {
 				continue // gone since it was listed
 			}
@@ -223,12 +226,4 @@ func (n *Namespaces) ours(links []Link, nsid int, agents bool) []Link {
 		n.place(&links[i], nsid, agents)
 	}
 	return slices.DeleteFunc(links, func(l Link) bool { return !l.Ours })
-}
-
-// veths is a dump of the interfaces of the kind that is made here.
-func veths(nsid int) request {
-	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
-	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated(kindVeth))
-	parts := append([]nl.NetlinkRequestData{nl.NewIfInfomsg(unix.AF_UNSPEC)}, target(nsid)...)
-	return newRequest(unix.RTM_GETLINK, 0, append(parts, info, attrU32(unix.IFLA_EXT_MASK, skipStats))...)
 }

@@ -41,6 +41,7 @@ type Namespaces struct {
 	presence  *Presence
 	// marksAddresses: the kernel keeps who set an address (IFA_PROTO).
 	marksAddresses bool
+	taps           bool // see WithTaps
 }
 
 // New looks at the agent's own namespace and needs no rights; what the agent cannot do

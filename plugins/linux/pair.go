@@ -65,6 +65,7 @@ type Change struct {
 	MAC   MAC
 	MTU   int // bytes
 	Up    bool
+	Mark  bool // as ours, by its group: somebody else has made it for us
 	// Quiet: the kernel itself neither sends nor answers there. It is a forwarder's end,
 	// on which the node would otherwise answer ARP for its own addresses.
 	Quiet bool
@@ -82,7 +83,7 @@ func (ns *Namespace) SetLink(index int, ch Change) (l Link, err error) {
 	found := false
 	get := newRequest(unix.RTM_GETLINK, 0, h)
 	get.reply = func(body []byte) { l, found = parseLink(body) }
-	requests := []request{newRequest(unix.RTM_SETLINK, 0, ch.parts(index)...), get}
+	requests := []request{newRequest(unix.RTM_SETLINK, 0, ch.parts(index, ns.n.group)...), get}
 	if ch.Quiet { // before it is up, when the kernel makes up an address
 		requests = slices.Insert(requests, 0, quiet(index))
 	}
@@ -109,7 +110,7 @@ func quiet(index int) request {
 	return newRequest(unix.RTM_SETLINK, 0, h, spec)
 }
 
-func (ch Change) parts(index int) []nl.NetlinkRequestData {
+func (ch Change) parts(index int, group uint32) []nl.NetlinkRequestData {
 	h := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	h.Index = int32(index)
 	if ch.Up {
@@ -130,6 +131,9 @@ func (ch Change) parts(index int) []nl.NetlinkRequestData {
 	}
 	if ch.MTU != 0 {
 		parts = append(parts, attrU32(unix.IFLA_MTU, uint32(ch.MTU)))
+	}
+	if ch.Mark {
+		parts = append(parts, attrU32(unix.IFLA_GROUP, group))
 	}
 	return parts
 }

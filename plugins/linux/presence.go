@@ -38,6 +38,7 @@ type watched struct {
 	name string     // the name in dir that matters
 	pid  int        // pidfd of the process whose namespace it is, or -1
 	nsid int        // of one that came as a descriptor, or Own
+	at   string     // the path that is watched, empty if none is
 }
 
 // A stamp tells one namespace at a path from the next; zero is none.
@@ -81,7 +82,7 @@ func (p *Presence) Watch(key string) (present bool) {
 	if err != nil {
 		return true
 	}
-	w := &watched{key: key, ref: r, pid: -1, nsid: Own}
+	w := &watched{key: key, ref: r, pid: -1, nsid: Own, at: r.path}
 	p.refs[key] = w
 	if r.path == "" {
 		w.seen = p.arrive(w)
@@ -113,6 +114,13 @@ func (p *Presence) arrive(w *watched) stamp {
 	if err = errors.Join(err, ns.Close()); err != nil {
 		p.n.log.Warn("the end of a network namespace will not be noticed", "key", w.key, "error", err)
 	}
+	if p.n.taps {
+		// Who makes taps keeps their namespaces alive, so that its end is not told.
+		p.leave(w)
+		if w.at = p.n.finder.path(w.ref.id); w.at != "" {
+			p.anchor(w)
+		}
+	}
 	return stamp{there: true, id: w.ref.id}
 }
 
@@ -142,6 +150,13 @@ func (p *Presence) look(w *watched) (s stamp, half bool) {
 // known to be gone, whatever is there now.
 func (p *Presence) check(w *watched, replaced bool) (news []observation) {
 	was := w.seen
+	if w.ref.path == "" {
+		if w.seen = p.arrive(w); was.there && !w.seen.there {
+			p.leave(w)
+			news = append(news, observation{w.key, false})
+		}
+		return news
+	}
 	w.seen, w.half = p.look(w)
 	if was.there && (replaced || w.seen != was) {
 		news = append(news, observation{w.key, false})
@@ -209,7 +224,7 @@ func (p *Presence) namespaceGone(nsid int) {
 func (p *Presence) lookAgain() {
 	p.change(func() (news []observation) {
 		for _, w := range p.refs {
-			if w.ref.path != "" {
+			if w.at != "" {
 				p.anchor(w)
 				news = append(news, p.check(w, false)...)
 			}

@@ -17,7 +17,7 @@ func (p *Presence) anchorProcess(w *watched) {
 	if w.pid >= 0 {
 		return
 	}
-	part := strings.Split(w.ref.path, "/") // "", proc, pid, task, tid, ns, net
+	part := strings.Split(w.at, "/") // "", proc, pid, task, tid, ns, net
 	pid, err := strconv.Atoi(part[2])
 	if err != nil {
 		return

@@ -117,7 +117,7 @@ func (ns *Namespace) surveyInto(s *Survey) error {
 		return err
 	}
 	s.NSID = nsid
-	all, err := dump(c, veths(Own), parseLink)
+	all, err := ns.n.listed(c, Own)
 	if err == nil {
 		alive := tables(all)
 		s.Links = ns.n.ours(all, nsid, false)
@@ -268,7 +268,7 @@ func (ns *Namespace) DeleteStale() error {
 	}
 	// Rules first: the interface of one that is found now and is not stale is found after.
 	rules, err1 := c.rules()
-	links, err2 := dump(c, veths(Own), parseLink)
+	links, err2 := ns.n.listed(c, Own)
 	if err := cmp.Or(err1, err2); err != nil {
 		return fmt.Errorf("look for rules in network namespace %q: %w", ns.ref, err)
 	}

@@ -29,6 +29,9 @@ func groupOf(instance string) uint32 {
 	return Group&0xff000000 | binary.BigEndian.Uint32(sum[:])&0x00ffffff
 }
 
+// Group is the interface group of all that this agent makes.
+func (n *Namespaces) Group() uint32 { return n.group }
+
 // A Side is one end of a connection.
 type Side string
 

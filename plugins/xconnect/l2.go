@@ -16,11 +16,11 @@ type L2 struct {
 	half  bool // found: one way only
 }
 
-type l2 struct{ vpp *vppapi.Client }
+type l2 struct{ *Plugin }
 
 // Dependencies are the ports.
 func (d l2) Dependencies(_ string, spec L2) []string {
-	return []string{spec.Ports[0].Key, spec.Ports[1].Key}
+	return d.needs(spec.Ports[0], spec.Ports[1])
 }
 
 // Equal compares tags: what was found does not know its ports' keys.

@@ -23,11 +23,11 @@ type L3Port struct {
 	MAC      [6]byte       // on an Ethernet port: the host's
 }
 
-type l3 struct{ vpp *vppapi.Client }
+type l3 struct{ *Plugin }
 
 // Dependencies are the ports.
 func (d l3) Dependencies(_ string, spec L3) []string {
-	return []string{spec.Ports[0].Key, spec.Ports[1].Key}
+	return d.needs(spec.Ports[0].PortRef, spec.Ports[1].PortRef)
 }
 
 // Equal compares all but the ports' keys, which what was found does not know.
@@ -104,7 +104,7 @@ func (d l3) Delete(ctx context.Context, _ string, spec L3) error {
 	return nil
 }
 
-// Retrieve finds all that begin at a port of ours.
+// Retrieve finds all that begin at a port of ours, and all neighbours there.
 func (d l3) Retrieve(ctx context.Context, want iter.Seq2[string, L3]) ([]reconcile.Found[L3], error) {
 	if d.vpp.Gone() || d.vpp.Missing(vppapi.L3XCPlugin) != "" {
 		return nil, nil
@@ -155,9 +155,29 @@ func (d l3) Retrieve(ctx context.Context, want iter.Seq2[string, L3]) ([]reconci
 		}
 		found[key] = spec
 	}
+	strays(found, neighbors, tags)
 	var all []reconcile.Found[L3]
 	for key, spec := range found {
 		all = append(all, reconcile.Found[L3]{Key: key, Spec: spec})
 	}
 	return all, nil
+}
+
+// strays adds neighbours at ports of ours to which no path leads: VPP or the agent went in
+// the middle of making or deleting a cross-connect. They would outlive the port.
+func strays(found map[string]L3, neighbors []vppapi.Neighbor, tags map[vppapi.Index]string) {
+	for _, n := range neighbors {
+		id, side, ok := models.ParseTag(tags[n.At])
+		if !ok {
+			continue
+		}
+		key := KindL3 + "/" + id
+		spec := found[key]
+		port, f := &spec.Ports[place(side)], family(n.Address)
+		if !port.Families[f] {
+			port.Tag, port.Ethernet, port.MAC = tags[n.At], true, n.MAC
+			port.Families[f], port.Hops[f] = true, n.Address
+			found[key] = spec
+		}
+	}
 }

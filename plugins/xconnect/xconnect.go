@@ -18,15 +18,38 @@ const (
 )
 
 // Plugin renders joins and makes them.
-type Plugin struct{ vpp *vppapi.Client }
+type Plugin struct {
+	vpp   *vppapi.Client
+	ports []string
+}
 
 // New returns a Plugin that programs vpp.
-func New(vpp *vppapi.Client) *Plugin { return &Plugin{vpp} }
+func New(vpp *vppapi.Client) *Plugin { return &Plugin{vpp: vpp} }
+
+// Ports names the kinds that a port may be of, so that what is found in VPP and wanted by
+// nobody goes before its ports do. It is called before the engine is started.
+func (p *Plugin) Ports(kinds ...string) { p.ports = append(p.ports, kinds...) }
+
+// needs are the keys of ports: of those that were found, of which the kind is not known,
+// all that there may be.
+func (p *Plugin) needs(refs ...PortRef) (keys []string) {
+	for _, ref := range refs {
+		id, side, ok := models.ParseTag(ref.Tag)
+		if ref.Key != "" {
+			keys = append(keys, ref.Key)
+		} else if ok {
+			for _, kind := range p.ports {
+				keys = append(keys, kind+"/"+id+"/"+string(side))
+			}
+		}
+	}
+	return keys
+}
 
 // Register gives the engine the descriptors.
 func (p *Plugin) Register(e *reconcile.Engine) {
-	reconcile.Register(e, KindL2, l2{p.vpp})
-	reconcile.Register(e, KindL3, l3{p.vpp})
+	reconcile.Register(e, KindL2, l2{p})
+	reconcile.Register(e, KindL3, l3{p})
 }
 
 // Kinds are those whose world ends with VPP.

@@ -25,7 +25,7 @@ func (m *Mechanism) pairsIn(l *look, wanted map[string]Veth) []reconcile.Found[V
 		g.add(link)
 	}
 	known := g.pairs()
-	m.pairs.replace(known)
+	m.pairs.replace(KindVeth, known)
 	found := make([]reconcile.Found[Veth], len(known))
 	for i, p := range known {
 		found[i] = reconcile.Found[Veth]{Key: p.key, Spec: p.spec}
@@ -44,6 +44,9 @@ type gathering struct {
 
 // add sorts an interface by its tag or, if the agent died before it set one, by its address.
 func (g *gathering) add(l linux.Link) {
+	if l.Tun {
+		return // see tapDescriptor
+	}
 	tag, ok := linux.ParseTag(l.Alias)
 	if !ok && l.Alias == "" {
 		tag, ok = g.byMAC[l.MAC]
@@ -153,7 +156,7 @@ func configsIn(l *look, wanted map[string]IPConfig) []reconcile.Found[IPConfig] 
 			}
 			key := ipKey(tag)
 			want, isWanted := wanted[key]
-			spec := IPConfig{NetNS: ref, Name: link.Name, Port: want.Port, Config: s.With(link.Index, want.Addresses)}
+			spec := IPConfig{NetNS: ref, Name: link.Name, Port: want.Port, Tap: link.Tun, Config: s.With(link.Index, want.Addresses)}
 			here := l.byRef[want.NetNS] == s
 			if here {
 				spec.NetNS = want.NetNS

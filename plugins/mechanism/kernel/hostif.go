@@ -55,6 +55,8 @@ func (d hostDescriptor) createHostIf(ctx context.Context, key string, spec HostI
 	if err := d.room(); err != nil {
 		return err
 	}
+	d.making <- struct{}{}
+	defer func() { <-d.making }()
 	h := vppapi.HostIf{Name: spec.Name, MAC: spec.MAC, Frame: spec.MTU + ethernetOverhead}
 	index, err := d.vpp.CreateHostIf(ctx, h)
 	if vppapi.Exists(err) {
@@ -68,8 +70,14 @@ func (d hostDescriptor) createHostIf(ctx context.Context, key string, spec HostI
 	return d.finishHostIf(ctx, key, spec, index)
 }
 
+// maxMaking is how many are made at the same time. Packets come from the moment when VPP
+// makes one, and are taken only once it polls and is up; sixteen on which packets wait
+// keep VPP 25.10's main thread from everything else for ever (VPP: src/vlib/file.c,
+// vlib_file_poll). So none is left down, either.
+const maxMaking = 4
+
 // finishHostIf sets what can be changed in place. Polling is set before the interface is
-// up: sixteen busy ones in interrupt mode keep VPP's main thread from everything else.
+// up: in interrupt mode, packets wait for longer.
 func (d hostDescriptor) finishHostIf(ctx context.Context, key string, spec HostIf, index vppapi.Index) error {
 	err := d.vpp.Finish(ctx, index, vppapi.Setup{Tag: spec.Tag, MTU: spec.MTU, RxMode: vppapi.Polling, IP: spec.IP})
 	if err == nil {

@@ -16,6 +16,7 @@ type IPConfig struct {
 	NetNS string // reference, canonical
 	Name  string // the interface's
 	Port  bool   // of a pair to the forwarder
+	Tap   bool   // of a tap of the forwarder's
 	linux.Config
 }
 
@@ -36,7 +37,10 @@ type ipDescriptor struct{ *Mechanism }
 
 // Dependencies of what is set on an interface are the pair.
 func (d ipDescriptor) Dependencies(key string, spec IPConfig) []string {
-	if spec.Port {
+	switch {
+	case spec.Tap:
+		return []string{tapKey(tagOf(key))}
+	case spec.Port:
 		return []string{portKey(tagOf(key))}
 	}
 	return []string{vethKey(tagOf(key).ID)}
@@ -44,7 +48,7 @@ func (d ipDescriptor) Dependencies(key string, spec IPConfig) []string {
 
 // Equal compares by content; the order of addresses and routes means nothing.
 func (d ipDescriptor) Equal(found, want IPConfig) bool {
-	return found.NetNS == want.NetNS && found.Name == want.Name && found.Port == want.Port && found.Config.Equal(want.Config)
+	return found.NetNS == want.NetNS && found.Name == want.Name && found.Port == want.Port && found.Tap == want.Tap && found.Config.Equal(want.Config)
 }
 
 // Create sets what is wanted and is not there yet.
@@ -54,7 +58,7 @@ func (d ipDescriptor) Create(_ context.Context, key string, spec IPConfig) error
 
 // Update changes what differs between the interface and what is wanted.
 func (d ipDescriptor) Update(_ context.Context, key string, old, new IPConfig) error {
-	if old.NetNS != new.NetNS || old.Port != new.Port {
+	if old.NetNS != new.NetNS || old.Port != new.Port || old.Tap != new.Tap {
 		return reconcile.ErrRecreate
 	}
 	return d.configure(key, new, old.Config)

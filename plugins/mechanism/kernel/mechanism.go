@@ -20,6 +20,7 @@ const (
 	KindVeth     = "veth"     // veth/<id>
 	KindIPConfig = "ipconfig" // ipconfig/<id>/client, ipconfig/<id>/endpoint
 	KindHostIf   = "hostif"   // hostif/<id>/<side>, in VPP
+	KindTap      = "tap"      // tap/<id>/<side>, in VPP and in the kernel
 	KindNetNS    = "netns"    // netns/<reference>, a fact
 )
 
@@ -37,12 +38,18 @@ type Mechanism struct {
 	vpp   *vppapi.Client // nil: this node has no VPP
 	ports *vppapi.Ports
 	room  func() error // says why VPP has no room for one more interface
+	taps  taps
+	// making bounds how many af_packet interfaces are made at the same time.
+	making chan struct{}
 }
 
-// WithVPP has workloads attached to vpp, too; room says why it has no room for one more
-// interface. It is called before Register.
-func (m *Mechanism) WithVPP(vpp *vppapi.Client, room func() error) *Mechanism {
+// WithVPP has workloads attached to vpp, too, by taps in this rx-mode where it can; room
+// says why it has no room for one more interface. It is called before Register.
+func (m *Mechanism) WithVPP(vpp *vppapi.Client, mode vppapi.RxMode, room func() error) *Mechanism {
 	m.vpp, m.ports, m.room = vpp, vppapi.NewPorts(vpp), room
+	m.taps.ports, m.taps.mode = vppapi.NewPorts(vpp), mode
+	m.making = make(chan struct{}, maxMaking)
+	m.ns.WithTaps()
 	return m
 }
 
@@ -66,7 +73,7 @@ func (m *Mechanism) Missing() string { return m.ns.Missing() }
 // Offer says whether this node can serve the mechanism now, and if not, what is missing.
 func (m *Mechanism) Offer() *models.Offer {
 	o := &models.Offer{Type: Type, Dataplane: "kernel", Class: "LOCAL", Direct: true, Missing: m.ns.Missing()}
-	if m.vpp != nil && m.vpp.Missing(vppapi.AFPacketPlugin) == "" {
+	if m.vpp != nil && m.vpp.Missing(m.portPlugin()) == "" {
 		o.Dataplane, o.Joins = "vpp", true
 	}
 	return o
@@ -77,7 +84,7 @@ func (m *Mechanism) Kinds() []string {
 	if m.vpp == nil {
 		return nil
 	}
-	return []string{KindHostIf}
+	return []string{KindHostIf, KindTap}
 }
 
 // Register gives the engine the descriptors of veth pairs and of what is set on their
@@ -89,7 +96,9 @@ func (m *Mechanism) Register(e *reconcile.Engine, changed func(id string)) {
 	reconcile.Register(e, KindIPConfig, ipDescriptor{m})
 	if m.vpp != nil {
 		reconcile.Register(e, KindHostIf, hostDescriptor{m})
+		reconcile.Register(e, KindTap, tapDescriptor{m})
 		m.ports.Watch(e.Lost, changed)
+		m.taps.ports.Watch(e.Lost, changed)
 	}
 	e.Facts(KindNetNS, m.ns.Presence(e.Observe))
 	m.lost = e.Lost

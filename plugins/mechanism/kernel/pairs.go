@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"errors"
+	"strings"
 	"sync"
 
 	"go.patchbay.dev/plugins/linux"
@@ -73,12 +74,15 @@ func (t *pairs) forget(key string) {
 	t.drop(key)
 }
 
-// replace forgets everything but what was found now.
-func (t *pairs) replace(found []*pair) {
+// replace forgets all of a kind but what was found now.
+func (t *pairs) replace(kind string, found []*pair) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	clear(t.byKey)
-	clear(t.byPlace)
+	for key := range t.byKey {
+		if strings.HasPrefix(key, kind+"/") {
+			t.drop(key)
+		}
+	}
 	for _, p := range found {
 		t.put(p)
 	}
@@ -96,8 +100,10 @@ func (t *pairs) of(tag linux.Tag) (pair, int, bool) {
 }
 
 func (t *pairs) at(tag linux.Tag) (*pair, int) {
-	if p := t.byKey[portKey(tag)]; p != nil {
-		return p, 0
+	for _, key := range []string{portKey(tag), tapKey(tag)} {
+		if p := t.byKey[key]; p != nil {
+			return p, 0
+		}
 	}
 	return t.byKey[vethKey(tag.ID)], sideIndex(tag.Side)
 }
@@ -192,6 +198,10 @@ func (m *Mechanism) heard(l linux.Link, gone bool) {
 }
 
 func (m *Mechanism) damaged(key string) {
+	if isTap(key) {
+		go m.damagedTap(key)
+		return
+	}
 	m.log.Info("interface was changed or deleted from outside", "key", key)
 	m.lost(key)
 }
@@ -207,6 +217,9 @@ func (m *Mechanism) verify(key string) {
 
 func (m *Mechanism) intact(p pair) bool {
 	for i, seen := range p.links {
+		if seen.Index == 0 {
+			continue // a tap has one end
+		}
 		now, err := m.ns.LinkAt(seen.Place)
 		if err != nil && !errors.Is(err, linux.ErrNoLink) {
 			m.log.Warn("cannot look at an interface", "key", p.key, "error", err)
@@ -223,7 +236,7 @@ func (m *Mechanism) intact(p pair) bool {
 // with a pair that was made since.
 func (m *Mechanism) namespaceGone(nsid int) {
 	for _, key := range m.pairs.keys(func(p *pair) bool {
-		return p.links[0].NSID == nsid || p.links[1].NSID == nsid
+		return p.links[0].NSID == nsid || (p.links[1].Index != 0 && p.links[1].NSID == nsid)
 	}) {
 		m.verify(key)
 	}

@@ -22,10 +22,11 @@ const (
 
 // ignored are parameters that Network Service Mesh defines for KERNEL
 // (github.com/networkservicemesh/api, mechanisms/kernel and mechanisms/common). Its
-// clients send them unasked; none changes what is made here.
+// clients send them unasked; none changes what is made here. So do they with PortKind,
+// which they were told.
 var ignored = []string{
 	"inodeURL", "netnsInode", "supportsVlan", "vlan", "routeLocalNet", "IPTables4NatTemplate",
-	"pciAddress", "tokenID", "MTU", "src_ip", "dst_ip",
+	"pciAddress", "tokenID", "MTU", "src_ip", "dst_ip", PortKind,
 }
 
 // params are the parameters, parsed.

@@ -3,6 +3,7 @@ package kernel
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"net/netip"
 
 	"go.patchbay.dev/models"
@@ -10,8 +11,9 @@ import (
 	"go.patchbay.dev/plugins/reconcile"
 )
 
-// Attach renders one workload that is attached to VPP: a veth pair whose outer end is in
-// the agent's own namespace, which must be VPP's, and VPP's interface on it.
+// Attach renders one workload that is attached to VPP: by a tap where VPP can make one,
+// else by a veth pair whose outer end is in the agent's own namespace, which must be VPP's,
+// and VPP's interface on it.
 func (m *Mechanism) Attach(x *models.CrossConnect, side models.Side) (port models.Port, values []reconcile.Value, err error) {
 	own, other := x.GetClient(), x.GetEndpoint()
 	if side == models.EndpointSide {
@@ -22,8 +24,11 @@ func (m *Mechanism) Attach(x *models.CrossConnect, side models.Side) (port model
 	if err != nil {
 		return port, nil, under(string(side), err)
 	}
-	host := HostIf{Tag: tag.String(), Veth: portKey(tag), Name: outerName(tag), MAC: [6]byte(tag.Port().MAC()), MTU: mtuOf(x), IP: x.GetPayload() == models.IP}
-	config, err := portConfig(own, other, host)
+	if m.wantsTap() {
+		return m.attachTap(x, tag, end, own, other)
+	}
+	host := HostIf{Tag: tag.String(), Veth: portKey(tag), Name: m.outerName(tag), MAC: [6]byte(tag.Port().MAC()), MTU: mtuOf(x), IP: x.GetPayload() == models.IP}
+	config, err := portConfig(own, other, host.IP, linux.MAC(host.MAC))
 	if err != nil {
 		return port, nil, under(string(side), err)
 	}
@@ -38,9 +43,9 @@ func (m *Mechanism) Attach(x *models.CrossConnect, side models.Side) (port model
 	}, nil
 }
 
-// portConfig renders what is to be set on the workload's end. With IP as the payload VPP
-// is the next hop to everything, and nobody there answers ARP: the workload is told.
-func portConfig(own, other *models.Attachment, host HostIf) (linux.Config, error) {
+// portConfig renders what is to be set on the workload's end. If VPP is the next hop to
+// everything, by this address, nobody there answers ARP: the workload is told.
+func portConfig(own, other *models.Attachment, isHop bool, hop linux.MAC) (linux.Config, error) {
 	var e ends
 	var err error
 	if e.own, err = prefixes(own.GetAddresses()); err != nil {
@@ -54,7 +59,7 @@ func portConfig(own, other *models.Attachment, host HostIf) (linux.Config, error
 		e.other = append(e.other, p.Addr())
 	}
 	c, err := e.config(own)
-	if err != nil || !host.IP {
+	if err != nil || !isHop {
 		return c, err
 	}
 	known := map[netip.Addr]bool{}
@@ -68,7 +73,7 @@ func portConfig(own, other *models.Attachment, host HostIf) (linux.Config, error
 	for _, a := range hops {
 		if a.IsValid() && !known[a] {
 			known[a] = true
-			c.Neighbors = append(c.Neighbors, linux.Neighbor{Address: a, MAC: linux.MAC(host.MAC)})
+			c.Neighbors = append(c.Neighbors, linux.Neighbor{Address: a, MAC: hop})
 		}
 	}
 	return c, nil
@@ -81,9 +86,10 @@ func mtuOf(x *models.CrossConnect) int {
 	return DefaultMTU
 }
 
-// outerName is the name of the outer end, and in VPP's after "host-".
-func outerName(tag linux.Tag) string {
-	sum := sha256.Sum256([]byte(tag.String()))
+// outerName is the name of the outer end, and in VPP's after "host-". It is the agent's
+// own, for the ends of several agents may be in one namespace.
+func (m *Mechanism) outerName(tag linux.Tag) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", tag, m.ns.Group()))
 	return "pb" + hex.EncodeToString(sum[:5])
 }
 

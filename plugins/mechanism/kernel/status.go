@@ -27,6 +27,7 @@ func (m *Mechanism) Status(x *models.CrossConnect, side models.Side) *models.Att
 	}
 	s.Interface, s.LinkUp = p.spec.Ends[i].Name, p.links[i].Running
 	if isPort(p.key) {
+		s.Parameters[PortKind] = portOf(p)
 		port, there := m.vpp.Tagged(tag.String())
 		s.Interface, s.LinkUp = port.Name, there && s.LinkUp && port.LinkUp
 	}

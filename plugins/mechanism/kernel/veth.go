@@ -35,8 +35,12 @@ func portKey(tag linux.Tag) string { return KindVeth + "/" + tag.ID + "/" + stri
 // isPort tells whether a key is that of a pair to the forwarder.
 func isPort(key string) bool { return strings.Count(key, "/") == 2 }
 
-// tagsOf are the tags of the ends of the pair with this key.
+// tagsOf are the tags of the ends of the pair with this key. A tap has one end.
 func tagsOf(key string) [2]linux.Tag {
+	if rest, ok := strings.CutPrefix(key, KindTap+"/"); ok {
+		id, side, _ := strings.Cut(rest, "/")
+		return [2]linux.Tag{{ID: id, Side: linux.Side(side)}}
+	}
 	id, side, port := strings.Cut(strings.TrimPrefix(key, KindVeth+"/"), "/")
 	if port {
 		tag := linux.Tag{ID: id, Side: linux.Side(side)}

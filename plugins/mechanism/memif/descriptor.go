@@ -2,7 +2,9 @@ package memif
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
@@ -39,32 +41,63 @@ func (d descriptor) create(ctx context.Context, key string, spec Memif) error {
 	if err := d.vpp().Up(); err != nil {
 		return err
 	}
-	port, there := d.vpp().Tagged(spec.Tag)
-	index := port.Index
-	if !there {
-		var err error
-		if index, err = d.make(ctx, spec); err != nil {
-			return err
-		}
-	}
-	if err := d.dress(spec); err != nil {
+	if err := d.names.claim(spec); err != nil {
 		return err
 	}
-	err := d.vpp().Finish(ctx, index, vppapi.Setup{Tag: spec.Tag, MTU: spec.MTU, IP: spec.IP})
+	index, fresh, err := d.have(ctx, spec)
 	if err == nil {
-		d.ports.Add(spec.Tag, key)
+		err = d.dress(spec)
 	}
-	return err
+	if err == nil {
+		err = d.vpp().Finish(ctx, index, vppapi.Setup{Tag: spec.Tag, MTU: spec.MTU, IP: spec.IP, Down: fresh})
+	}
+	if err != nil {
+		d.doubts.Store(spec.Tag, true)
+		return err
+	}
+	d.ports.Add(spec.Tag, key)
+	return nil
+}
+
+// have finds the interface: by its tag or, where it may have been made and not finished,
+// by its socket. Else it makes it, and also where its socket was removed by somebody:
+// nobody could ever connect.
+func (d descriptor) have(ctx context.Context, spec Memif) (_ vppapi.Index, fresh bool, err error) {
+	port, there := d.vpp().Tagged(spec.Tag)
+	index := port.Index
+	if _, doubt := d.doubts.LoadAndDelete(spec.Tag); !there && doubt {
+		f, ok, err := d.find(ctx, spec)
+		if err == nil && !ok {
+			err = d.remove(ctx, spec) // of what was half made
+		}
+		if err != nil {
+			return 0, false, err
+		}
+		index, there = f.Index, ok
+	}
+	if there && spec.NetNS == "" {
+		if _, err := os.Lstat(spec.File); errors.Is(err, fs.ErrNotExist) {
+			if err := d.remove(ctx, spec); err != nil {
+				return 0, false, err
+			}
+			there = false
+		}
+	}
+	if there {
+		return index, false, nil
+	}
+	index, err = d.make(ctx, spec)
+	return index, true, err
 }
 
 func (d descriptor) vpp() *vppapi.Client { return d.o.VPP }
 
-// make creates the interface on a socket of its own, or finds one that was made and not
-// finished.
+// make creates the interface on a socket of its own.
 func (d descriptor) make(ctx context.Context, spec Memif) (vppapi.Index, error) {
 	if err := d.o.Room(); err != nil {
 		return 0, err
 	}
+	d.makeRoom(ctx, d.ports.Len()+1)
 	if err := d.prepare(spec); err != nil {
 		return 0, err
 	}
@@ -77,11 +110,6 @@ func (d descriptor) make(ctx context.Context, spec Memif) (vppapi.Index, error) 
 		defer ns.Close() // VPP has entered it by then
 		config.Socket = vppapi.AbstractSocket(abstractName(spec.Tag), fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd()))
 	}
-	if _, doubt := d.doubts.LoadAndDelete(spec.Tag); doubt {
-		if f, ok, err := d.find(ctx, spec); err != nil || ok {
-			return f.Index, err
-		}
-	}
 	for {
 		number := d.numbers.take()
 		index, err := d.vpp().CreateMemif(ctx, number, config)
@@ -90,7 +118,6 @@ func (d descriptor) make(ctx context.Context, spec Memif) (vppapi.Index, error) 
 		}
 		if err != nil {
 			d.numbers.release(number)
-			d.doubts.Store(spec.Tag, true) // it may have been made all the same
 		}
 		return index, err
 	}
@@ -98,13 +125,18 @@ func (d descriptor) make(ctx context.Context, spec Memif) (vppapi.Index, error) 
 
 // find looks for the interface on the socket, which was made and perhaps not tagged.
 func (d descriptor) find(ctx context.Context, spec Memif) (f vppapi.MemifFound, ok bool, err error) {
-	all, _, err := d.vpp().Memifs(ctx)
+	all, sockets, err := d.vpp().Memifs(ctx)
 	if err != nil {
 		return f, false, err
 	}
 	for _, f := range all {
 		if f.Server && isSocketOf(f.Socket, spec) {
 			return f, true, nil
+		}
+	}
+	for number, socket := range sockets {
+		if isSocketOf(socket, spec) {
+			return vppapi.MemifFound{Number: number}, false, nil
 		}
 	}
 	return f, false, nil
@@ -129,6 +161,7 @@ func (d descriptor) Update(ctx context.Context, key string, old, new Memif) erro
 		if err := d.undress(old); err != nil {
 			return err
 		}
+		d.names.release(old)
 	}
 	return d.Create(ctx, key, new)
 }
@@ -136,10 +169,14 @@ func (d descriptor) Update(ctx context.Context, key string, old, new Memif) erro
 // Delete deletes the interface, its socket and, with the last, the directory.
 func (d descriptor) Delete(ctx context.Context, _ string, spec Memif) error {
 	d.ports.Drop(spec.Tag)
-	if err := d.remove(ctx, spec); err != nil {
+	if err := d.remove(ctx, spec); err != nil && !d.vpp().Gone() {
 		return fmt.Errorf("memif interface: %w", err)
 	}
-	return d.clean(spec)
+	if err := d.clean(spec); err != nil {
+		return err
+	}
+	d.names.release(spec)
+	return nil
 }
 
 func (d descriptor) remove(ctx context.Context, spec Memif) error {
@@ -156,11 +193,14 @@ func (d descriptor) remove(ctx context.Context, spec Memif) error {
 		}
 	}
 	f, ok, err := d.find(ctx, spec)
-	if err != nil || !ok {
-		return err
+	switch {
+	case err != nil:
+	case ok:
+		err = d.vpp().DeleteMemif(ctx, f.Index, f.Number)
+	case f.Number != 0:
+		err = d.vpp().DeleteMemifSocket(ctx, f.Number)
 	}
-	err = d.vpp().DeleteMemif(ctx, f.Index, f.Number)
-	if err == nil {
+	if err == nil && f.Number != 0 {
 		d.numbers.release(f.Number)
 	}
 	return err
@@ -169,9 +209,15 @@ func (d descriptor) remove(ctx context.Context, spec Memif) error {
 // Retrieve finds all interfaces of ours: by their tag or, if the agent died before it
 // could set one, by their socket.
 func (d descriptor) Retrieve(ctx context.Context, want iter.Seq2[string, Memif]) ([]reconcile.Found[Memif], error) {
+	wants := newWants(want)
+	for _, w := range wants.byTag {
+		if d.named(w.spec) {
+			d.names.learn(w.spec) // before anybody else can claim it
+		}
+	}
 	if d.vpp().Gone() || d.vpp().Missing(vppapi.MemifPlugin) != "" {
 		d.ports.Clear()
-		return nil, nil
+		return d.leftovers(nil, nil, wants), nil
 	}
 	interfaces, err := d.vpp().Refresh(ctx)
 	if err != nil {
@@ -181,54 +227,44 @@ func (d descriptor) Retrieve(ctx context.Context, want iter.Seq2[string, Memif])
 	if err != nil {
 		return nil, err
 	}
+	if memifs, err = d.dropReserve(ctx, memifs, sockets); err != nil {
+		return nil, err
+	}
 	d.numbers.learn(sockets)
+	d.learnReserve(ctx, len(memifs), len(wants.byTag))
 	byIndex := make(map[vppapi.Index]vppapi.Interface, len(interfaces))
 	for _, i := range interfaces {
 		byIndex[i.Index] = i
-	}
-	bySocket := map[string]wanted{}
-	byTag := map[string]wanted{}
-	for key, spec := range want {
-		w := wanted{key, spec}
-		byTag[spec.Tag] = w
-		if spec.NetNS == "" {
-			bySocket[spec.File] = w
-		}
 	}
 	var all []reconcile.Found[Memif]
 	d.ports.Clear()
 	for _, f := range memifs {
 		i := byIndex[f.Index]
-		if found, ok := d.describe(f, i, byTag, bySocket); ok && f.Server {
+		if found, ok := d.describe(f, i, wants); ok && f.Server {
 			all = append(all, found)
 			if !found.Spec.broken {
 				d.ports.Add(found.Spec.Tag, found.Key)
 			}
 		}
 	}
-	return all, nil
-}
-
-type wanted struct {
-	key  string
-	spec Memif
+	return append(all, d.leftovers(all, sockets, wants)...), nil
 }
 
 // describe tells what an interface is, if it is ours.
-func (d descriptor) describe(f vppapi.MemifFound, i vppapi.Interface, byTag, bySocket map[string]wanted) (found reconcile.Found[Memif], ok bool) {
+func (d descriptor) describe(f vppapi.MemifFound, i vppapi.Interface, wants wants) (found reconcile.Found[Memif], ok bool) {
 	id, side, tagged := models.ParseTag(i.Tag)
-	w, isWanted := byTag[i.Tag]
+	w, isWanted := wants.byTag[i.Tag]
 	if !tagged {
 		if i.Tag != "" {
 			return found, false // somebody else's
 		}
 		if id, side, ok = d.ofSocket(f.Socket); !ok {
-			if w, isWanted = bySocket[f.Socket]; !isWanted {
+			if w, isWanted = wants.byFile[f.Socket]; !isWanted {
 				return found, false
 			}
 			id, side, _ = models.ParseTag(w.spec.Tag)
 		}
-		w, isWanted = byTag[models.Tag(id, side)]
+		w, isWanted = wants.byTag[models.Tag(id, side)]
 	}
 	spec := Memif{
 		Tag: models.Tag(id, side), Dir: filepath.Dir(f.Socket), File: f.Socket, IP: f.IP, MTU: i.MTU, MAC: f.MAC,
@@ -239,6 +275,9 @@ func (d descriptor) describe(f vppapi.MemifFound, i vppapi.Interface, byTag, byS
 	}
 	if isWanted {
 		d.complete(&spec, w.spec, f.Socket)
+		if !tagged {
+			d.doubts.Store(spec.Tag, true)
+		}
 	}
 	return reconcile.Found[Memif]{Key: keyOf(id, side), Spec: spec}, true
 }

@@ -9,7 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
+
+	"go.patchbay.dev/models"
 )
 
 // Files of a connection stand in its directory, which only the agent writes to; whoever
@@ -51,15 +54,57 @@ func (m *Mechanism) dress(spec Memif) error {
 	if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
 		return err
 	}
-	if target, err := os.Readlink(link); err == nil {
-		if _, err := os.Lstat(target); err == nil && target != spec.File {
-			return fmt.Errorf("%w: %q, by connection %q; use another name for parameter %s", ErrTaken, spec.Name, filepath.Base(filepath.Dir(target)), Socket)
-		}
-	}
 	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return os.Symlink(spec.File, link)
+}
+
+// names are those of sockets: each is one attachment's from its first attempt until it is
+// deleted, whatever becomes of VPP meanwhile.
+type names struct {
+	mu      sync.Mutex
+	holders map[string]string // tags, by name
+}
+
+// claim gives an attachment its name. The error wraps ErrTaken.
+func (n *names) claim(spec Memif) error {
+	if spec.Name == "" {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if by := n.holders[spec.Name]; by != "" && by != spec.Tag {
+		id, side, _ := models.ParseTag(by)
+		return fmt.Errorf("%w: %q, by the %s of connection %q; use another name for parameter %s", ErrTaken, spec.Name, side, id, Socket)
+	}
+	n.set(spec)
+	return nil
+}
+
+// learn notes whose a name was when the agent came.
+func (n *names) learn(spec Memif) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.holders[spec.Name] == "" {
+		n.set(spec)
+	}
+}
+
+func (n *names) set(spec Memif) {
+	if n.holders == nil {
+		n.holders = map[string]string{}
+	}
+	n.holders[spec.Name] = spec.Tag
+}
+
+// release gives the name back, if it was the attachment's.
+func (n *names) release(spec Memif) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.holders[spec.Name] == spec.Tag {
+		delete(n.holders, spec.Name)
+	}
 }
 
 func (m *Mechanism) linkOf(spec Memif) string { return filepath.Join(m.o.RunDir, namesDir, spec.Name) }
@@ -104,7 +149,9 @@ func note(spec Memif) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func noteOf(spec Memif) string { return spec.File + ".note" }
+const noteSuffix = ".note"
+
+func noteOf(spec Memif) string { return spec.File + noteSuffix }
 
 func writeNote(spec Memif) error {
 	text := note(spec)

@@ -5,6 +5,7 @@ package memif
 
 import (
 	"log/slog"
+	"strings"
 	"sync"
 
 	"go.patchbay.dev/models"
@@ -40,7 +41,9 @@ type Mechanism struct {
 	log     *slog.Logger
 	ports   *vppapi.Ports
 	numbers numbers
-	doubts  sync.Map // tags of what a failed attempt may have left without its tag
+	reserve reserve
+	names   names
+	doubts  sync.Map // tags of what may be there without its tag, left by an attempt that failed
 }
 
 // New returns the mechanism.
@@ -68,7 +71,12 @@ func (m *Mechanism) Offer() *models.Offer {
 func (m *Mechanism) Register(e *reconcile.Engine, changed func(id string)) {
 	reconcile.Register(e, Kind, descriptor{m})
 	reconcile.Register(e, KindDirect, directDescriptor{m})
-	m.ports.Watch(e.Lost, changed)
+	m.ports.Watch(func(key string) {
+		if part := strings.Split(key, "/"); len(part) == 3 { // its socket may still be there
+			m.doubts.Store(models.Tag(part[1], models.Side(part[2])), true)
+		}
+		e.Lost(key)
+	}, changed)
 }
 
 // Kinds are those whose world ends with VPP.

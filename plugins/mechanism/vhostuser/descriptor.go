@@ -36,6 +36,13 @@ func (d descriptor) Create(ctx context.Context, key string, spec VhostUser) erro
 func (d descriptor) create(ctx context.Context, key string, spec VhostUser) error {
 	port, there := d.o.VPP.Tagged(spec.Tag)
 	index := port.Index
+	if _, err := os.Lstat(spec.File); there && !spec.Client && errors.Is(err, fs.ErrNotExist) {
+		// Somebody has removed the socket: nobody could ever connect.
+		if err := d.o.VPP.DeleteVhostUser(ctx, index); err != nil {
+			return err
+		}
+		there = false
+	}
 	if !there {
 		var err error
 		if index, err = d.make(ctx, spec); err != nil {
@@ -47,7 +54,7 @@ func (d descriptor) create(ctx context.Context, key string, spec VhostUser) erro
 			return err
 		}
 	}
-	err := d.o.VPP.Finish(ctx, index, vppapi.Setup{Tag: spec.Tag, MTU: spec.MTU, IP: spec.IP})
+	err := d.o.VPP.Finish(ctx, index, vppapi.Setup{Tag: spec.Tag, MTU: spec.MTU, IP: spec.IP, Down: !there})
 	if err == nil {
 		d.ports.Add(spec.Tag, key)
 	}
@@ -79,11 +86,14 @@ func (d descriptor) make(ctx context.Context, spec VhostUser) (vppapi.Index, err
 	if !vppapi.Exists(err) {
 		return index, err
 	}
-	// An attempt before this has made it, or somebody else has.
+	// An attempt before this has made it, and its socket was cleared away just now.
 	all, err := d.o.VPP.VhostUsers(ctx)
 	for _, f := range all {
 		if f.Socket == spec.File {
-			return f.Index, err
+			if err := d.o.VPP.DeleteVhostUser(ctx, f.Index); err != nil {
+				return 0, err
+			}
+			return d.o.VPP.CreateVhostUser(ctx, config, spec.Tag)
 		}
 	}
 	return 0, errors.Join(fmt.Errorf("VPP has another interface on %s", spec.File), err)
@@ -110,7 +120,7 @@ func (d descriptor) Update(ctx context.Context, key string, old, new VhostUser) 
 func (d descriptor) Delete(ctx context.Context, _ string, spec VhostUser) error {
 	d.ports.Drop(spec.Tag)
 	if port, ok := d.o.VPP.Tagged(spec.Tag); ok && !d.o.VPP.Gone() {
-		if err := d.o.VPP.DeleteVhostUser(ctx, port.Index); err != nil {
+		if err := d.o.VPP.DeleteVhostUser(ctx, port.Index); err != nil && !d.o.VPP.Gone() {
 			return fmt.Errorf("vhost-user interface: %w", err)
 		}
 	}
@@ -130,8 +140,12 @@ func (d descriptor) Delete(ctx context.Context, _ string, spec VhostUser) error 
 // Retrieve finds all interfaces of ours, by their tags.
 func (d descriptor) Retrieve(ctx context.Context, want iter.Seq2[string, VhostUser]) ([]reconcile.Found[VhostUser], error) {
 	d.ports.Clear()
+	wanted, files := map[string]VhostUser{}, map[string]bool{}
+	for _, spec := range want {
+		wanted[spec.Tag], files[spec.File] = spec, true
+	}
 	if d.o.VPP.Gone() || d.o.VPP.Missing(vppapi.VhostPlugin) != "" {
-		return nil, nil
+		return d.leftovers(files), nil
 	}
 	interfaces, err := d.o.VPP.Refresh(ctx)
 	if err != nil {
@@ -144,10 +158,6 @@ func (d descriptor) Retrieve(ctx context.Context, want iter.Seq2[string, VhostUs
 	byIndex := make(map[vppapi.Index]vppapi.Interface, len(interfaces))
 	for _, i := range interfaces {
 		byIndex[i.Index] = i
-	}
-	wanted := map[string]VhostUser{}
-	for _, spec := range want {
-		wanted[spec.Tag] = spec
 	}
 	var all []reconcile.Found[VhostUser]
 	for _, f := range ports {
@@ -163,9 +173,29 @@ func (d descriptor) Retrieve(ctx context.Context, want iter.Seq2[string, VhostUs
 		if !spec.broken {
 			d.ports.Add(i.Tag, keyOf(id, side))
 		}
+		files[spec.File] = true
 		all = append(all, reconcile.Found[VhostUser]{Key: keyOf(id, side), Spec: spec})
 	}
-	return all, nil
+	return append(all, d.leftovers(files)...), nil
+}
+
+// leftovers are the directories of sockets that nobody wants and that VPP does not have:
+// it went in the middle of deleting one. known are files that are not.
+func (m *Mechanism) leftovers(known map[string]bool) (all []reconcile.Found[VhostUser]) {
+	for _, side := range []models.Side{models.ClientSide, models.EndpointSide} {
+		dirs, err := filepath.Glob(filepath.Join(m.o.RunDir, "*", dirName(side)))
+		if err != nil {
+			return nil // the pattern's fault
+		}
+		for _, dir := range dirs {
+			id, file := filepath.Base(filepath.Dir(dir)), filepath.Join(dir, socketName)
+			if !known[file] && models.ValidName(id) {
+				spec := VhostUser{Tag: models.Tag(id, side), File: file, broken: true}
+				all = append(all, reconcile.Found[VhostUser]{Key: keyOf(id, side), Spec: spec})
+			}
+		}
+	}
+	return all
 }
 
 // complete fills in what VPP does not tell.

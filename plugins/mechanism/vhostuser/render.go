@@ -32,17 +32,22 @@ func keyOf(id string, side models.Side) string { return Kind + "/" + id + "/" + 
 // fileOf is where the socket of one side is. It has a directory of its own, which belongs
 // to the workload where that makes the socket.
 func (m *Mechanism) fileOf(id string, side models.Side) string {
-	name := "vhost"
-	if side == models.ClientSide {
-		name = "vhost-client"
-	}
-	dir := filepath.Join(m.o.RunDir, id)
-	path := filepath.Join(dir, name, "vhost.sock")
+	path := filepath.Join(m.o.RunDir, id, dirName(side), socketName)
 	if len(path) <= vppapi.MaxVhostPath {
 		return path
 	}
 	sum := sha256.Sum256([]byte(id))
-	return filepath.Join(m.o.RunDir, "x-"+hex.EncodeToString(sum[:8]), name, "vhost.sock")
+	return filepath.Join(m.o.RunDir, "x-"+hex.EncodeToString(sum[:8]), dirName(side), socketName)
+}
+
+const socketName = "vhost.sock"
+
+// dirName is the directory of one side's socket in the connection's.
+func dirName(side models.Side) string {
+	if side == models.ClientSide {
+		return "vhost-client"
+	}
+	return "vhost"
 }
 
 // Attach renders one workload that is attached to VPP.
