@@ -33,7 +33,7 @@ func (p *Plugin) EngineStatus(s reconcile.Status) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := p.records[s.Group]
-	if r == nil || s.State == reconcile.Applying {
+	if r == nil || s.State == reconcile.Applying || s.Revision == provisional {
 		return
 	}
 	r.engine = s

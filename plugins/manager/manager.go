@@ -26,6 +26,10 @@ type Records interface {
 	// Prepare gives the JSON of a record to put, or says why the node would refuse it; a
 	// *models.FieldError names the field. The record must not change any more.
 	Prepare(x *models.CrossConnect) ([]byte, error)
+	// Begin starts with a prepared record while it is being put; Abandon takes that back
+	// when it was not.
+	Begin(id string)
+	Abandon(id string)
 	// CheckMechanism says why the node would refuse a mechanism at one end of a record.
 	CheckMechanism(side models.Side, m *models.Mechanism) error
 	// Hint gives the parameters of a mechanism that the node settles before the workload

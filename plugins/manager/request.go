@@ -32,8 +32,8 @@ type request struct {
 // Request connects a client to a network service, refreshes its connection or changes
 // what differs. It answers when the dataplane carries the connection. Errors have NSM's
 // codes: NotFound (service), Unavailable (endpoint, etcd), InvalidArgument (a field),
-// FailedPrecondition (no mechanism in common, the dataplane), PermissionDenied (another
-// client's id).
+// FailedPrecondition (no mechanism in common, the dataplane), ResourceExhausted (the
+// dataplane has no room), PermissionDenied (another client's id).
 func (m *Manager) Request(ctx context.Context, in *networkservice.NetworkServiceRequest) (*networkservice.Connection, error) {
 	start := time.Now()
 	if _, ok := ctx.Deadline(); !ok {
@@ -277,7 +277,11 @@ func (m *Manager) establish(ctx context.Context, r *request, x *models.CrossConn
 		err = ctx.Err()
 	}
 	if err == nil && (s.State == models.State_FAILED || s.State == models.State_PENDING) {
-		err = status.Errorf(codes.FailedPrecondition, "the dataplane of node %s could not be programmed: %s", m.Keys.Node, s.Reason)
+		code := codes.FailedPrecondition
+		if strings.Contains(s.Reason, models.NoRoom) {
+			code = codes.ResourceExhausted
+		}
+		err = status.Errorf(code, "the dataplane of node %s could not be programmed: %s", m.Keys.Node, s.Reason)
 	}
 	if err != nil {
 		m.restore(x.Id, r.record)
@@ -292,15 +296,18 @@ func (m *Manager) establish(ctx context.Context, r *request, x *models.CrossConn
 		out.Mechanism.Parameters = map[string]string{}
 	}
 	maps.Copy(out.Mechanism.Parameters, s.GetClient().GetParameters())
-	delete(out.Mechanism.Parameters, paramNetns)
-	delete(out.Mechanism.Parameters, paramOwner)
+	for _, name := range []string{paramNetns, paramOwner, paramPort} {
+		delete(out.Mechanism.Parameters, name)
+	}
 	return out, nil
 }
 
-// write puts a record and waits for what becomes of it.
+// write puts a record and waits for what becomes of it. The dataplane begins meanwhile.
 func (m *Manager) write(ctx context.Context, id string, data []byte) (*models.CrossConnectStatus, error) {
+	m.Records.Begin(id)
 	revision, err := m.Store.Put(ctx, m.Keys.CrossConnect(id), data)
 	if err != nil {
+		m.Records.Abandon(id)
 		return nil, err
 	}
 	return m.Records.Await(ctx, id, revision)

@@ -19,6 +19,9 @@ import (
 // namespace. NSM's inodeURL becomes it here; nobody may pass it over the wire.
 const paramNetns = "netns"
 
+// paramPort is in the status of a mechanism: what the forwarder made of it.
+const paramPort = "port"
+
 // paramOwner is uid:gid of the workload that a socket is for.
 const paramOwner = "owner"
 
