@@ -16,12 +16,12 @@ PROTOS      := models/patchbay.proto plugins/admin/adminpb/admin.proto
 # Arguments for go test: make test TESTFLAGS='-run TestX'
 TESTFLAGS ?=
 
-.PHONY: help build demo test bench chaos lint proto deps
+.PHONY: help build demo test test-vm bench chaos lint proto deps testdeps
 # deps comes before what uses it.
 .NOTPARALLEL:
 
 help: ## this list
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 build: ## the program, as bin/patchbay
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/patchbay ./agent/cmd/patchbay
@@ -30,11 +30,14 @@ demo: deps build ## a real connection on this machine, from nothing; DATAPLANE=v
 	DATAPLANE=$(DATAPLANE) NODES=$(NODES) bin/patchbay demo
 
 # Every part of the suite writes go test's JSON into one summary, which fails if one did.
-test: deps build ## all tests, and what real parts they ran against
+test: testdeps build ## all tests, and what real parts they ran against
 	go build -o bin/summary ./tests/summary
 	{ go test -race -json $(TESTFLAGS) ./... || true; \
 	  cd tests/nsm && go test -race -json $(TESTFLAGS) ./... || true; \
 	} | bin/summary
+
+test-vm: deps ## what needs /dev/vhost-net, in a machine in QEMU: minutes, and 700 MB of Debian's packages once
+	PATCHBAY_TEST_VM=1 go test -count=1 -timeout 15m -v ./tests/vm
 
 bench: deps build ## the speed of the engine and of requests, as ratios
 	go test -run '^$$' -bench . -benchmem ./negotiation/... ./plugins/...
@@ -61,3 +64,6 @@ proto: ## the generated code, from the .proto files
 
 deps:
 	@tests/deps.sh
+
+testdeps:
+	@tests/deps.sh test

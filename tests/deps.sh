@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sees to it that what `make demo` and `make test` run is here: installs it when root on
-# Debian or Ubuntu, else says what to install and stops.
+# Sees to it that what `make demo` and, with the argument test, `make test` run is here:
+# installs it when root on Debian or Ubuntu, else says what to install and stops.
 set -eu
 
 needs_go=1.26 # as go.mod
@@ -36,6 +36,12 @@ etcdctl etcd-client
 gcc gcc libc6-dev
 git git ca-certificates
 LIST
+
+# The workloads of the tests against VPP are of no use without one; without them those tests skip.
+if [ "${1:-}" = test ] && { [ -x "${VPP_PREFIX:-/opt/vpp}/bin/vpp" ] || command -v vpp >/dev/null; } && can_install; then
+  command -v dpdk-testpmd >/dev/null || missing+=(dpdk-dev)
+  command -v iperf3 >/dev/null || missing+=(iperf3)
+fi
 
 if [ ${#missing[@]} -gt 0 ]; then
   if ! can_install; then

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -25,7 +26,8 @@ import (
 // it is to do, as JSON.
 const stranger = "PATCHBAY_TEST_STRANGER"
 
-// errand is what a stranger does: one call, with the descriptor of a file passed along.
+// errand is what a stranger does: one call, with the descriptor of a file passed along,
+// or "dial NETWORK" or "listen" on a socket.
 type errand struct {
 	Socket, Call, Message, Pass string
 }
@@ -42,6 +44,20 @@ func actAsStranger() int {
 }
 
 func (e errand) run() error {
+	if network, ok := strings.CutPrefix(e.Call, "dial "); ok {
+		c, err := net.Dial(network, e.Socket)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	}
+	if e.Call == "listen" {
+		l, err := net.Listen("unix", e.Socket)
+		if err != nil {
+			return err
+		}
+		return l.Close()
+	}
 	cc, err := grpc.NewClient("unix://"+e.Socket, grpc.WithTransportCredentials(fdpass.Credentials()))
 	if err != nil {
 		return err

@@ -55,24 +55,12 @@ func TestAgentRestartOnVPP(t *testing.T) {
 	if line := ping.Await(t, "packets transmitted"); !strings.Contains(line, "200 received") {
 		t.Errorf("packets were lost: %s", line)
 	}
-	if n := operations(a); n != 0 {
+	if n := a.Operations(t); n != 0 {
 		t.Errorf("%d operations changed the dataplane after the restart: %v", n, a.Log())
 	}
 	if after := dumpVPP(v); after != before {
 		t.Errorf("VPP has changed:\n%s\nand before:\n%s", after, before)
 	}
-}
-
-// operations is how many creates, updates and deletes the agent has made since it started.
-func operations(a *lab.Agent) (n int) {
-	for name, value := range scrape(a) {
-		for _, op := range []string{"create", "update", "delete"} {
-			if strings.HasPrefix(name, `patchbay_dataplane_calls_total{call="`+op+" ") {
-				n += int(value)
-			}
-		}
-	}
-	return n
 }
 
 // dumpVPP is what VPP is configured to do, without counters.

@@ -174,7 +174,8 @@ type bed struct {
 	agent  *lab.Agent
 	client *lab.Client
 	ns     []*lab.Namespace
-	n      int
+	n      int // connections asked for
+	live   int
 }
 
 func newBed(t *testing.T) *bed {
@@ -201,6 +202,7 @@ func (b *bed) connect(t *testing.T) (*networkservice.Connection, time.Duration) 
 	conn, err := b.client.Pass(t.Context(), in, ns)
 	took := time.Since(start)
 	check(t, err)
+	b.live++
 	return conn, took
 }
 
@@ -216,6 +218,7 @@ func (b *bed) compare(t *testing.T, f *floor) (agent, bare, called time.Duration
 		conn, took := b.connect(t)
 		agents = append(agents, took)
 		b.client.Disconnect(conn)
+		b.live--
 	}
 	return median(agents), median(bares), median(calls)
 }
@@ -232,7 +235,7 @@ func TestBench(t *testing.T) {
 
 	burst(t, b)
 
-	for b.n < many {
+	for b.live < many {
 		b.connect(t)
 	}
 	lots, bareLots, _ := b.compare(t, f)

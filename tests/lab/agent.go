@@ -23,6 +23,7 @@ import (
 
 	"go.patchbay.dev/plugins/fdpass"
 	"go.patchbay.dev/tests/report"
+	"go.patchbay.dev/vppapi/vpptest"
 )
 
 // Binary builds the patchbay program once per test run and gives its path.
@@ -350,6 +351,7 @@ func (a *Agent) Eventually(within time.Duration, what string, check func() error
 // nobody of.
 func Eventually(t testing.TB, within time.Duration, what string, check func() error) {
 	t.Helper()
+	within = vpptest.Patience(within)
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)

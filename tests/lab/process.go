@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"go.patchbay.dev/vppapi/vpptest"
 )
 
 // Process is a command that runs in a namespace beside the test, and ends with it.
@@ -45,7 +47,7 @@ func (n *Namespace) Start(t testing.TB, command ...string) *Process {
 // Await waits until the command says something, for at most 10 s.
 func (p *Process) Await(t testing.TB, text string) string {
 	t.Helper()
-	late := time.After(10 * time.Second)
+	late := time.After(vpptest.Patience(10 * time.Second))
 	for {
 		select {
 		case line, ok := <-p.lines:

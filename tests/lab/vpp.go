@@ -1,7 +1,11 @@
 package lab
 
 import (
+	"bufio"
+	"net/http"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 
 	"go.patchbay.dev/vppapi/vpptest"
@@ -25,4 +29,27 @@ func StartOnVPP(t testing.TB, options ...Option) (*Agent, *vpptest.VPP) {
 	t.Helper()
 	v := vpptest.Start(t)
 	return StartAgent(t, append([]Option{OnVPP(v)}, options...)...), v
+}
+
+// Operations is how many creates, updates and deletes the agent has made on the dataplane
+// since it started.
+func (a *Agent) Operations(t testing.TB) (n int) {
+	t.Helper()
+	r, err := http.Get("http://" + a.HTTP + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	for s := bufio.NewScanner(r.Body); s.Scan(); {
+		for _, op := range []string{"create", "update", "delete"} {
+			if strings.HasPrefix(s.Text(), `patchbay_dataplane_calls_total{call="`+op+" ") {
+				v, err := strconv.ParseFloat(s.Text()[strings.LastIndexByte(s.Text(), ' ')+1:], 64)
+				if err != nil {
+					t.Fatal(err)
+				}
+				n += int(v)
+			}
+		}
+	}
+	return n
 }

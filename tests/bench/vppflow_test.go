@@ -1,0 +1,103 @@
+//go:build bench
+
+package bench
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"go.patchbay.dev/tests/lab"
+)
+
+// flow is two DPDK workloads that face each other.
+type flow struct{ near, far *lab.Testpmd }
+
+// span is for how long a rate is measured.
+const span = 4 * time.Second
+
+// rate is how many packets a second arrive while one end sends all it can.
+func (f flow) rate() float64 {
+	f.far.Command("start")
+	f.near.Command("start")
+	before, _ := f.far.Packets()
+	began := time.Now()
+	<-time.After(span) // the time over which is counted
+	after, _ := f.far.Packets()
+	took := time.Since(began)
+	f.near.Command("stop")
+	f.far.Command("stop")
+	return float64(after-before) / took.Seconds()
+}
+
+func startFlow(t *testing.T, client, endpoint, near, far string, args ...string) flow {
+	f := flow{far: lab.StartTestpmd(t, lab.MemifDevice(endpoint), far, args...)}
+	f.near = lab.StartTestpmd(t, lab.MemifDevice(client), near, args...)
+	f.near.Command("stop")
+	f.far.Command("stop")
+	return f
+}
+
+// Packets take the same time through what the agent has programmed as through the same
+// made by hand in vppctl.
+func TestBenchForwarding(t *testing.T) {
+	b := newVPPBed(t)
+	b.agent.Etcdctl("put", "/patchbay/v1/nodes/n1/crossconnects/flow",
+		`{"id":"flow","payload":"ETHERNET","client":{"mechanism":{"type":"MEMIF"}},"endpoint":{"mechanism":{"type":"MEMIF"}}}`)
+	ours := [2]string{filepath.Join(b.agent.RunDir(), "flow", "memif-client.sock"), filepath.Join(b.agent.RunDir(), "flow", "memif.sock")}
+	lab.Eventually(t, 10*time.Second, "the connection", func() error {
+		if out := b.vpp.CLI("show mode"); len(out) < 60 {
+			return fmt.Errorf("show mode: %s", out)
+		}
+		return nil
+	})
+	var hand [2]string
+	for i := range hand {
+		hand[i] = filepath.Join(b.vpp.Dir, fmt.Sprintf("hand%d.sock", i))
+		b.vpp.CLI(fmt.Sprintf("create memif socket id %d filename %s", 901+i, hand[i]))
+		b.vpp.CLI(fmt.Sprintf("create interface memif id 0 socket-id %d master", 901+i))
+		b.vpp.CLI(fmt.Sprintf("set interface state memif%d/0 up", 901+i))
+	}
+	b.vpp.CLI("set interface l2 xconnect memif901/0 memif902/0")
+	b.vpp.CLI("set interface l2 xconnect memif902/0 memif901/0")
+
+	agent := startFlow(t, ours[0], ours[1], "txonly", "rxonly")
+	byHand := startFlow(t, hand[0], hand[1], "txonly", "rxonly")
+	var a, h float64
+	for range 2 {
+		for _, f := range []struct {
+			flow
+			sum *float64
+		}{{agent, &a}, {byHand, &h}, {byHand, &h}, {agent, &a}} {
+			*f.sum += f.rate() / 4
+		}
+	}
+	table = append(table, row{"VPP: forwarding memif–memif, packets a second", fmt.Sprintf("%.2f M", a/1e6), fmt.Sprintf("by hand %.2f M", h/1e6), fmt.Sprintf("%.2f", a/h), "≥ 0.98"})
+}
+
+// A flow that the machine carries with ease loses nothing while 100 connections are made.
+func TestBenchConnectBesideAFlow(t *testing.T) {
+	b := newVPPBed(t)
+	ns := lab.NewNamespace(t)
+	b.agent.Etcdctl("put", "/patchbay/v1/nodes/n1/crossconnects/flow", fmt.Sprintf(`{"id":"flow","payload":"ETHERNET",
+		"client":{"mechanism":{"type":"KERNEL","parameters":{"netns":%q,"name":"x0"}},"addresses":["10.99.0.1/24"]},
+		"endpoint":{"mechanism":{"type":"MEMIF"}}}`, ns.Path))
+	socket := filepath.Join(b.agent.RunDir(), "flow", "memif.sock")
+	lab.Eventually(t, 10*time.Second, "the socket", func() error { _, err := os.Stat(socket); return err })
+	lab.StartTestpmd(t, lab.MemifDevice(socket), "icmpecho")
+	lab.Eventually(t, 10*time.Second, "the flow", func() error { _, err := ns.Try("ping", "-c", "1", "-W", "1", "10.99.0.2"); return err })
+	const packets = 4000
+	ping := ns.Start(t, "ping", "-i", "0.0005", "-c", strconv.Itoa(packets), "-q", "10.99.0.2")
+	for range 100 {
+		b.connect(t)
+	}
+	var sent, received int
+	line := ping.Await(t, "packets transmitted")
+	if _, err := fmt.Sscanf(line, "%d packets transmitted, %d received", &sent, &received); err != nil {
+		t.Fatalf("%q: %v", line, err)
+	}
+	table = append(table, row{"VPP: packets lost while 100 connections were made", fmt.Sprint(sent - received), fmt.Sprintf("%d sent, 2,000 a second", sent), "", "0"})
+}

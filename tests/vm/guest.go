@@ -1,0 +1,122 @@
+// Package vm runs tests in a machine of their own: QEMU and a kernel from Debian's
+// packages, with what this machine may lack. It needs no rights but to run programs.
+package vm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Guest is what is run.
+type Guest struct {
+	Packages *Packages
+	Tree     *Tree
+	Modules  []string // loaded before anything else
+	Env      []string
+	Command  string // of a shell; its exit status is the guest's
+	MemoryMB int
+	Limit    time.Duration // after which it is ended
+	Output   io.Writer     // all that it says
+}
+
+// ErrTime is wrapped when a guest was ended at its limit.
+var ErrTime = errors.New("the guest did not end in time")
+
+// verdict ends what a guest says.
+var verdict = regexp.MustCompile(`PATCHBAY-GUEST-EXIT ([0-9]+)`)
+
+// Run starts the guest and waits for its end. The status is that of its command.
+func (g *Guest) Run(ctx context.Context) (status int, err error) {
+	dir, err := os.MkdirTemp("", "patchbay-vm-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	initrd := filepath.Join(dir, "initrd")
+	if err := g.furnish(initrd); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.Limit)
+	defer cancel()
+	cmd := g.qemu(ctx, initrd)
+	var said bytes.Buffer
+	cmd.Stdout = io.MultiWriter(&said, g.Output)
+	cmd.Stderr = cmd.Stdout
+	err = cmd.Run()
+	if found := verdict.FindSubmatch(said.Bytes()); found != nil {
+		return strconv.Atoi(string(found[1]))
+	}
+	if ctx.Err() != nil {
+		return 0, fmt.Errorf("%w: %v", ErrTime, g.Limit)
+	}
+	return 0, fmt.Errorf("the guest ended without a word: %v", err)
+}
+
+// furnish adds what every guest has, and writes its file system.
+func (g *Guest) furnish(file string) error {
+	modules, err := g.Tree.Modules(g.Packages, g.Modules...)
+	if err != nil {
+		return err
+	}
+	busybox := filepath.Join(g.Packages.Root, "usr/bin/busybox")
+	g.Tree.File("/bin/busybox", busybox)
+	for _, tool := range []string{"sh", "mount", "cat", "insmod", "mkdir", "ls", "dmesg", "sleep", "poweroff", "true"} {
+		g.Tree.Link("/bin/"+tool, "busybox")
+	}
+	for _, d := range []string{"/proc", "/sys", "/dev", "/tmp", "/run/netns", "/root", "/etc"} {
+		g.Tree.Dir(d)
+	}
+	script := "#!/bin/sh\nexport PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root " + strings.Join(g.Env, " ") + `
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
+mkdir -p /dev/shm /dev/pts; mount -t tmpfs shm /dev/shm; mount -t tmpfs run /run; mkdir -p /run/netns
+for m in ` + strings.Join(modules, " ") + `; do insmod $m || echo "cannot load $m"; done
+busybox ip link set lo up
+` + g.Command + `
+echo "PATCHBAY-GUEST-EXIT $?"
+poweroff -f
+`
+	g.Tree.Text("/init", script)
+	return g.Tree.Write(file)
+}
+
+// qemu runs the kernel by QEMU, which runs by its own loader: this machine's libraries may
+// be older. There is a device called /dev/kvm on machines that have no KVM.
+func (g *Guest) qemu(ctx context.Context, initrd string) *exec.Cmd {
+	root := g.Packages.Root
+	accel := "tcg,thread=multi"
+	for _, module := range []string{"kvm_intel", "kvm_amd"} {
+		if _, err := os.Stat("/sys/module/" + module); err == nil && openable("/dev/kvm") {
+			accel = "kvm"
+		}
+	}
+	lib := filepath.Join(root, "usr/lib/x86_64-linux-gnu")
+	args := []string{
+		"-n", "10", filepath.Join(lib, "ld-linux-x86-64.so.2"), "--library-path", lib + ":" + filepath.Join(lib, "pulseaudio"),
+		filepath.Join(root, "usr/bin/qemu-system-x86_64"), "-L", filepath.Join(root, "usr/share/qemu"), "-L", filepath.Join(root, "usr/share/seabios"),
+		"-machine", "q35", "-accel", accel, "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(g.MemoryMB),
+		"-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot", "-net", "none",
+		"-kernel", filepath.Join(root, "boot/vmlinuz-"+g.Packages.Kernel), "-initrd", initrd,
+		"-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off",
+	}
+	cmd := exec.CommandContext(ctx, "nice", args...)
+	cmd.WaitDelay = 5 * time.Second
+	return cmd
+}
+
+func openable(path string) bool {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err == nil {
+		f.Close()
+	}
+	return err == nil
+}

@@ -1,0 +1,116 @@
+package vm
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.patchbay.dev/tests/report"
+	"go.patchbay.dev/vppapi/vpptest"
+)
+
+// want has the tests run that take minutes and, once, hundreds of megabytes.
+const want = "PATCHBAY_TEST_VM"
+
+// limit of one run of a guest; emulated code is 11–32 times slower.
+const limit = 5 * time.Minute
+
+// A machine with /dev/vhost-net: VPP's taps by themselves, and under the agent.
+func TestTaps(t *testing.T) {
+	if os.Getenv(want) == "" {
+		report.Skip(t, want, "a machine in QEMU takes minutes; make test-vm sets it")
+	}
+	path, version, ok := vpptest.Find()
+	if !ok {
+		report.Skip(t, "VPP", "it is neither in $"+vpptest.Prefix+" nor in /opt/vpp nor in PATH")
+	}
+	packages, err := Fetch()
+	if err != nil {
+		report.Skip(t, "QEMU and a kernel from Debian's packages", err.Error())
+	}
+	report.Part(t, "Linux in QEMU", packages.Kernel)
+	report.Part(t, "VPP in QEMU", version)
+	for _, s := range []struct{ name, folder, run string }{
+		{"vppapi", "./vppapi", "TestTapContract/vpp"},
+		{"agent", "./tests/vm/guest", "TestTheWayThroughVPPOverTaps"},
+		{"busy", "./tests/vm/guest", "TestManyBusyTaps"},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			tree := NewTree()
+			addVPP(t, tree, path)
+			build(t, tree, "/bin/patchbay", "build", "./agent/cmd/patchbay")
+			build(t, tree, "/bin/guest.test", "test", "-c", s.folder)
+			g := &Guest{
+				Packages: packages, Tree: tree, MemoryMB: 2048, Limit: limit, Output: os.Stdout,
+				Modules: []string{"tun", "vhost_net", "veth"},
+				Env:     []string{vpptest.Prefix + "=" + prefix(path), "PATCHBAY_BINARY=/bin/patchbay", vpptest.Slow + "=4"},
+				Command: fmt.Sprintf("cd /root; /bin/guest.test -test.v -test.run '%s' -test.timeout %v", s.run, limit-30*time.Second),
+			}
+			began := time.Now()
+			status, err := g.Run(t.Context())
+			if errors.Is(err, ErrTime) { // an emulated machine hangs now and then
+				t.Log("a second try:", err)
+				status, err = g.Run(t.Context())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if status != 0 {
+				t.Errorf("exit status %d", status)
+			}
+			t.Logf("%v", time.Since(began).Round(time.Second))
+		})
+	}
+}
+
+// prefix is the folder that VPP is installed in.
+func prefix(vpp string) string { return filepath.Dir(filepath.Dir(vpp)) }
+
+// plugins of VPP that are needed; each takes time to load.
+var plugins = []string{"af_packet", "l3xc", "memif", "vhost", "ping"}
+
+// addVPP adds VPP, and the programs that the tests call.
+func addVPP(t *testing.T, tree *Tree, vpp string) {
+	t.Helper()
+	libraries := []string{filepath.Join(prefix(vpp), "lib", "x86_64-linux-gnu"), filepath.Join(prefix(vpp), "lib")}
+	programs := []string{vpp, filepath.Join(filepath.Dir(vpp), "vppctl")}
+	for _, p := range plugins {
+		for _, l := range libraries {
+			file := filepath.Join(l, "vpp_plugins", p+"_plugin.so")
+			if _, err := os.Stat(file); err == nil {
+				programs = append(programs, file)
+			}
+		}
+	}
+	for _, name := range []string{"ip", "ping", "nsenter"} {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			report.Skip(t, name, "the guest has this machine's")
+		}
+		programs = append(programs, path)
+	}
+	for _, p := range programs {
+		if err := tree.Program(p, libraries...); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// build adds a program of this project's, which needs no library.
+func build(t *testing.T, tree *Tree, at string, args ...string) {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), filepath.Base(at))
+	args = append(args[:len(args)-1:len(args)-1], "-o", out, args[len(args)-1])
+	cmd := exec.Command("nice", append([]string{"-n", "10", "go"}, args...)...)
+	cmd.Dir = "../.."
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, text)
+	}
+	tree.File(at, out)
+}
