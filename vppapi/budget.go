@@ -3,6 +3,8 @@ package vppapi
 import (
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 )
 
 // ErrBudget is wrapped when VPP has no room for one more interface. Its text is
@@ -23,10 +25,18 @@ type Budget struct {
 	vpp    *Client
 	stats  *Stats
 	limits Limits
+
+	mu      sync.Mutex
+	free    int
+	known   bool
+	read    time.Time
+	reading bool
 }
 
 // NewBudget returns the budget of a VPP.
-func NewBudget(vpp *Client, stats *Stats, limits Limits) *Budget { return &Budget{vpp, stats, limits} }
+func NewBudget(vpp *Client, stats *Stats, limits Limits) *Budget {
+	return &Budget{vpp: vpp, stats: stats, limits: limits}
+}
 
 // Interface is nil when there is room for one more; its error wraps ErrBudget and gives
 // the figures.
@@ -38,11 +48,40 @@ func (b *Budget) Interface() error {
 		return nil
 	}
 	// Without the segment nothing is known, which is no reason to refuse.
-	if free, err := b.stats.FreeBuffers(); err == nil && free < b.limits.Buffers {
+	if free, known := b.freeBuffers(); known && free < b.limits.Buffers {
 		return fmt.Errorf("%w: %d packet buffers are free and %d must stay so; give VPP more (buffers { buffers-per-numa … }) or lower vpp.free_buffers",
 			ErrBudget, free, b.limits.Buffers)
 	}
 	return nil
+}
+
+// age is how old a figure may be. VPP itself brings it up to date every 10 s, or as often as
+// statseg { update-interval } says.
+const age = time.Second
+
+// freeBuffers is how many buffers are free. An old figure serves while a new one is read,
+// which takes longer the more interfaces there are.
+func (b *Budget) freeBuffers() (free int, known bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if time.Since(b.read) > age && !b.reading {
+		b.reading = true
+		if b.known {
+			go b.look()
+		} else {
+			b.mu.Unlock()
+			b.look()
+			b.mu.Lock()
+		}
+	}
+	return b.free, b.known
+}
+
+func (b *Budget) look() {
+	free, err := b.stats.FreeBuffers()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.free, b.known, b.read, b.reading = free, err == nil, time.Now(), false
 }
 
 // VhostUser is Interface for a vhost-user port; have is how many of ours there are.

@@ -12,8 +12,9 @@ import (
 
 const (
 	// settle is how long a status may wait for a newer one of the same record, so that
-	// what changes twice at once is written once.
-	settle = 10 * time.Millisecond
+	// what changes twice at once is written once, and that it does not wait for the disk
+	// together with the next record.
+	settle = 50 * time.Millisecond
 	// retry is the pause after a failed write.
 	retry = time.Second
 )

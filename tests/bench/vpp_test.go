@@ -5,6 +5,7 @@ package bench
 import (
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -20,6 +21,7 @@ import (
 // vppBed is an agent on a VPP, with endpoints that take shared memory.
 type vppBed struct {
 	agent  *lab.Agent
+	runDir string
 	vpp    *vpptest.VPP
 	client *lab.Client
 	n      int // connections asked for
@@ -29,13 +31,25 @@ type vppBed struct {
 func newVPPBed(t *testing.T) *vppBed {
 	t.Helper()
 	v := vpptest.Start(t, vpptest.Config("memory { main-heap-size 2G main-heap-page-size 4k }"))
-	b := &vppBed{vpp: v, agent: lab.StartAgent(t, lab.OnVPP(v), lab.With("log.level", "info"))}
+	dir := inMemory(t)
+	b := &vppBed{vpp: v, runDir: dir, agent: lab.StartAgent(t, lab.OnVPP(v), lab.With("vpp.run_dir", dir), lab.With("log.level", "info"))}
 	c := b.agent.Dial()
 	b.client = lab.NewClient(t, c)
 	for i := range endpoints {
 		lab.NewEndpoint(t, b.agent, fmt.Sprintf("fw-%d", i)).From(10000*i).Accept("MEMIF").Register(c, "fw")
 	}
 	return b
+}
+
+// inMemory is a directory in memory, as /run is on every node: making a socket on a disk
+// waits for the same journal as the put.
+func inMemory(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "pb-")
+	check(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	check(t, os.Chmod(dir, 0o755))
+	return dir
 }
 
 func (b *vppBed) request(id string) *networkservice.NetworkServiceRequest {

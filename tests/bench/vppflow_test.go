@@ -47,7 +47,7 @@ func TestBenchForwarding(t *testing.T) {
 	b := newVPPBed(t)
 	b.agent.Etcdctl("put", "/patchbay/v1/nodes/n1/crossconnects/flow",
 		`{"id":"flow","payload":"ETHERNET","client":{"mechanism":{"type":"MEMIF"}},"endpoint":{"mechanism":{"type":"MEMIF"}}}`)
-	ours := [2]string{filepath.Join(b.agent.RunDir(), "flow", "memif-client.sock"), filepath.Join(b.agent.RunDir(), "flow", "memif.sock")}
+	ours := [2]string{filepath.Join(b.runDir, "flow", "memif-client.sock"), filepath.Join(b.runDir, "flow", "memif.sock")}
 	lab.Eventually(t, 10*time.Second, "the connection", func() error {
 		if out := b.vpp.CLI("show mode"); len(out) < 60 {
 			return fmt.Errorf("show mode: %s", out)
@@ -85,7 +85,7 @@ func TestBenchConnectBesideAFlow(t *testing.T) {
 	b.agent.Etcdctl("put", "/patchbay/v1/nodes/n1/crossconnects/flow", fmt.Sprintf(`{"id":"flow","payload":"ETHERNET",
 		"client":{"mechanism":{"type":"KERNEL","parameters":{"netns":%q,"name":"x0"}},"addresses":["10.99.0.1/24"]},
 		"endpoint":{"mechanism":{"type":"MEMIF"}}}`, ns.Path))
-	socket := filepath.Join(b.agent.RunDir(), "flow", "memif.sock")
+	socket := filepath.Join(b.runDir, "flow", "memif.sock")
 	lab.Eventually(t, 10*time.Second, "the socket", func() error { _, err := os.Stat(socket); return err })
 	lab.StartTestpmd(t, lab.MemifDevice(socket), "icmpecho")
 	lab.Eventually(t, 10*time.Second, "the flow", func() error { _, err := ns.Try("ping", "-c", "1", "-W", "1", "10.99.0.2"); return err })
