@@ -35,10 +35,7 @@ func TestDirectMemif(t *testing.T) {
 	if p := <-told; p["socketfile"] != socket || p["role"] != "server" {
 		t.Errorf("the endpoint was offered %v", p)
 	}
-	s, err := readStatus(a, "c1")
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := awaitState(t, a, "c1", func(linkStatus) bool { return true })
 	if socket == "" || s.Client.Parameters["socketfile"] != socket || s.Endpoint.Parameters["socketfile"] != socket ||
 		s.Client.Parameters["role"] != "client" || s.Endpoint.Parameters["role"] != "server" {
 		t.Fatalf("the client was told %v, the status is %+v", conn.Mechanism, s)

@@ -55,9 +55,12 @@ func (b *Budget) Interface() error {
 	return nil
 }
 
-// age is how old a figure may be. VPP itself brings it up to date every 10 s, or as often as
-// statseg { update-interval } says.
-const age = time.Second
+// A figure is read anew after age, and not used at all after tooOld. VPP itself brings it up to
+// date every 10 s, or as often as statseg { update-interval } says.
+const (
+	age    = time.Second
+	tooOld = 3 * time.Second
+)
 
 // freeBuffers is how many buffers are free. An old figure serves while a new one is read,
 // which takes longer the more interfaces there are.
@@ -66,7 +69,7 @@ func (b *Budget) freeBuffers() (free int, known bool) {
 	defer b.mu.Unlock()
 	if time.Since(b.read) > age && !b.reading {
 		b.reading = true
-		if b.known {
+		if b.known && time.Since(b.read) < tooOld {
 			go b.look()
 		} else {
 			b.mu.Unlock()

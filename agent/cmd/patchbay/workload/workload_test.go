@@ -199,7 +199,7 @@ func TestConnectAsksWithEverything(t *testing.T) {
 	if len(in.MechanismPreferences) != 3 {
 		t.Fatalf("mechanisms %v", in.MechanismPreferences)
 	}
-	for i, want := range []struct{ cls, typ, inode, name string }{{"LOCAL", "MEMIF", url, "nsm0"}, {"LOCAL", "KERNEL", url, "nsm0"}, {"REMOTE", "VXLAN", "", ""}} {
+	for i, want := range []struct{ cls, typ, inode, name string }{{"LOCAL", "MEMIF", "", ""}, {"LOCAL", "KERNEL", url, "nsm0"}, {"REMOTE", "VXLAN", "", ""}} {
 		m := in.MechanismPreferences[i]
 		if m.Cls != want.cls || m.Type != want.typ || m.Parameters[common.InodeURL] != want.inode || m.Parameters[common.InterfaceNameKey] != want.name {
 			t.Errorf("mechanism %d is %v, want %v", i, m, want)
