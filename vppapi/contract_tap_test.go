@@ -190,6 +190,7 @@ func tapGoes(t *testing.T, e *env) {
 		_, err := net.InterfaceByName(tap.Name)
 		return err != nil
 	})
+	soon(t, "VPP away", func() bool { return c.Up() != nil })
 	e.restart(t)
 	soon(t, "VPP back", func() bool { return c.Up() == nil })
 	all, err := c.Taps(t.Context())

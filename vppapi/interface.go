@@ -86,6 +86,16 @@ func (c *Client) Finish(ctx context.Context, index Index, s Setup) error {
 	if len(s.Tag) > MaxTag {
 		return fmt.Errorf("tag %q has %d bytes; VPP keeps %d", s.Tag, len(s.Tag), MaxTag)
 	}
+	calls := s.calls(index)
+	// Taken by the goroutine that reads, an answer cannot overtake an event.
+	if s.Down {
+		return c.call(ctx, append(calls, dumpInterfaces(index, c.inv.put))...)
+	}
+	return c.settingUp(ctx, append(calls, setUp(index, true), dumpInterfaces(index, c.inv.put))...)
+}
+
+// calls are what Finish does, but for setting up.
+func (s Setup) calls(index Index) []*exchange {
 	i := interface_types.InterfaceIndex(index)
 	calls := []*exchange{one(&interfaces.SwInterfaceTagAddDel{IsAdd: true, SwIfIndex: i, Tag: s.Tag}, &interfaces.SwInterfaceTagAddDelReply{})}
 	if s.MTU > 0 {
@@ -101,11 +111,17 @@ func (c *Client) Finish(ctx context.Context, index Index, s Setup) error {
 		calls = append(calls, one(&interfaces.SwInterfaceSetRxPlacement{SwIfIndex: i, WorkerID: uint32(s.Worker - 1)},
 			&interfaces.SwInterfaceSetRxPlacementReply{}, api.UNIMPLEMENTED, api.INVALID_VALUE, api.INVALID_SW_IF_INDEX))
 	}
-	// Taken by the goroutine that reads, an answer cannot overtake an event.
-	if s.Down {
-		return c.call(ctx, append(calls, dumpInterfaces(index, c.inv.put))...)
+	return calls
+}
+
+// left is what was left for later of interfaces.
+func (c *Client) left(indexes ...Index) (calls []*exchange) {
+	for _, index := range indexes {
+		if s, ok := c.inv.take(index); ok {
+			calls = append(calls, s.calls(index)...)
+		}
 	}
-	return c.settingUp(ctx, append(calls, setUp(index, true), dumpInterfaces(index, c.inv.put))...)
+	return calls
 }
 
 // raise sets interfaces up that were left down.

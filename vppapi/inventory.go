@@ -17,12 +17,13 @@ type inventory struct {
 	mu      sync.Mutex
 	byTag   map[string]Index
 	byIndex map[Index]*Interface
-	unsure  map[Index]bool // events told of these; to be looked at
-	looking bool           // somebody does
+	unsure  map[Index]bool  // events told of these; to be looked at
+	looking bool            // somebody does
+	later   map[Index]Setup // what is still to be done to new interfaces, see Client.Later
 }
 
 func (v *inventory) init() {
-	v.byTag, v.byIndex, v.unsure = map[string]Index{}, map[Index]*Interface{}, map[Index]bool{}
+	v.byTag, v.byIndex, v.unsure, v.later = map[string]Index{}, map[Index]*Interface{}, map[Index]bool{}, map[Index]Setup{}
 }
 
 func (v *inventory) clear() {
@@ -31,6 +32,7 @@ func (v *inventory) clear() {
 	clear(v.byTag)
 	clear(v.byIndex)
 	clear(v.unsure)
+	clear(v.later)
 }
 
 // learn takes a list of all interfaces for all that there is.
@@ -39,6 +41,7 @@ func (v *inventory) learn(all []Interface) {
 	defer v.mu.Unlock()
 	clear(v.byTag)
 	clear(v.byIndex)
+	clear(v.later)
 	for _, i := range all {
 		v.byIndex[i.Index] = &i
 		if i.Tag != "" {
@@ -51,6 +54,9 @@ func (v *inventory) learn(all []Interface) {
 func (v *inventory) put(i Interface) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if _, later := v.later[i.Index]; later && i.Tag == "" {
+		return // it has none yet
+	}
 	v.drop(i.Index)
 	v.byIndex[i.Index] = &i
 	if i.Tag != "" {
@@ -66,10 +72,31 @@ func (v *inventory) gone(index Index) {
 }
 
 func (v *inventory) drop(index Index) {
+	delete(v.later, index)
 	if i := v.byIndex[index]; i != nil && v.byTag[i.Tag] == index {
 		delete(v.byTag, i.Tag)
 	}
 	delete(v.byIndex, index)
+}
+
+// Later notes what [Client.Finish] is to do to a new interface, to be done by the call that
+// joins it: one round trip less, while somebody waits. Until then the interface is known
+// here by its tag and name, and in VPP only by what it was made of.
+func (c *Client) Later(index Index, name string, s Setup) {
+	c.inv.mu.Lock()
+	defer c.inv.mu.Unlock()
+	c.inv.drop(index)
+	c.inv.byIndex[index] = &Interface{Index: index, Name: name, Tag: s.Tag}
+	c.inv.byTag[s.Tag] = index
+	c.inv.later[index] = s
+}
+
+// take gives what was left for later. It stays so until VPP shows the tag.
+func (v *inventory) take(index Index) (Setup, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s, ok := v.later[index]
+	return s, ok
 }
 
 // Tagged is the interface that has a tag, as VPP told last; nothing is asked.
@@ -130,9 +157,18 @@ func (v *inventory) doubtful() map[Index]string {
 	return all
 }
 
+// gather is how long events are gathered before anybody looks: they come in bursts, and
+// the first of them while the connection that causes them is being made.
+const gather = 5 * time.Millisecond
+
 // look brings up to date what events told of, and tells the watchers.
 func (c *Client) look() {
 	for c.ctx.Err() == nil {
+		select {
+		case <-time.After(gather):
+		case <-c.ctx.Done():
+			return
+		}
 		tags := c.inv.doubtful()
 		if len(tags) == 0 {
 			return

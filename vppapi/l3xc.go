@@ -48,7 +48,8 @@ func (c *Client) ConnectL3(ctx context.Context, neighbors []Neighbor, paths []L3
 	for _, p := range paths {
 		ends[p.From], ends[p.To] = true, true
 	}
-	return c.settingUp(ctx, append(calls, c.raise(slices.Sorted(maps.Keys(ends))...)...)...)
+	both := slices.Sorted(maps.Keys(ends))
+	return c.settingUp(ctx, slices.Concat(c.left(both...), calls, c.raise(both...))...)
 }
 
 func (p L3Path) fib() fib_types.FibPath {

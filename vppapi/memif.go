@@ -3,6 +3,7 @@ package vppapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -116,6 +117,9 @@ func (c *Client) Memifs(ctx context.Context) (all []MemifFound, sockets map[uint
 	}
 	return all, sockets, err
 }
+
+// MemifName is the name of the interface on the socket with a number.
+func MemifName(socket uint32) string { return fmt.Sprintf("memif%d/0", socket) }
 
 // SocketNumber reads the number of a memif's socket from its name, memif<number>/<id>.
 func SocketNumber(name string) (uint32, bool) {

@@ -2,6 +2,7 @@ package vppapi
 
 import (
 	"context"
+	"slices"
 
 	"go.fd.io/govpp/api"
 	"go.fd.io/govpp/binapi/interface_types"
@@ -11,7 +12,7 @@ import (
 // ConnectL2 sends every frame that comes in at one interface out at the other, both ways,
 // and sets both up: before that they could carry nothing.
 func (c *Client) ConnectL2(ctx context.Context, a, b Index) error {
-	return c.settingUp(ctx, append([]*exchange{connectL2(a, b), connectL2(b, a)}, c.raise(a, b)...)...)
+	return c.settingUp(ctx, slices.Concat(c.left(a, b), []*exchange{connectL2(a, b), connectL2(b, a)}, c.raise(a, b))...)
 }
 
 func connectL2(from, to Index) *exchange {

@@ -23,13 +23,13 @@ func (s *story) has(id, colour string) {
 	}
 }
 
-func (s *story) prepare(id, colour string) []byte {
+func (s *story) begin(id, colour string) []byte {
 	s.Helper()
 	x := &models.CrossConnect{}
 	if err := models.Unmarshal([]byte(xc(id, colour)), x); err != nil {
 		s.Fatal(err)
 	}
-	data, err := s.plugin.Prepare(x)
+	data, err := s.plugin.Begin(x)
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -39,8 +39,7 @@ func (s *story) prepare(id, colour string) []byte {
 // What is begun is there before the record is, and the record finds nothing to do.
 func TestBeginDoesNotWaitForTheRecord(t *testing.T) {
 	s := begin(t, newMemory(), newWire())
-	data := s.prepare("c1", "red")
-	s.plugin.Begin("c1")
+	data := s.begin("c1", "red")
 	s.has("c1", "red")
 	if _, _, known := s.plugin.Lookup("c1"); known {
 		t.Error("it is taken for a record already")
@@ -56,15 +55,13 @@ func TestBeginDoesNotWaitForTheRecord(t *testing.T) {
 // A put that fails takes back what was begun: to nothing, or to the record that there is.
 func TestAbandonGoesBackToTheRecord(t *testing.T) {
 	s := begin(t, newMemory(), newWire())
-	s.prepare("new", "red")
-	s.plugin.Begin("new")
+	s.begin("new", "red")
 	s.has("new", "red")
 	s.plugin.Abandon("new")
 	s.has("new", "")
 
 	s.put("old", xc("old", "blue"))
-	s.prepare("old", "red")
-	s.plugin.Begin("old")
+	s.begin("old", "red")
 	s.has("old", "red")
 	s.plugin.Abandon("old")
 	s.has("old", "blue")

@@ -216,37 +216,6 @@ func (p *Plugin) remove(changes []reconcile.Change, id string, revision int64) [
 	return append(changes, reconcile.Change{Group: id, Revision: revision})
 }
 
-// prepared is a record that was checked and rendered before it was put.
-type prepared struct {
-	data   []byte
-	x      *models.CrossConnect
-	values []reconcile.Value
-}
-
-// maxPrepared bounds what is kept for puts that never came.
-const maxPrepared = 1024
-
-// Prepare checks a cross-connect as the watch does and gives the JSON to put. When the
-// watch then delivers just that, it is not parsed and rendered again, which a client
-// would wait for. The message must not change any more.
-func (p *Plugin) Prepare(x *models.CrossConnect) ([]byte, error) {
-	values, err := p.Render(x)
-	if err != nil {
-		return nil, err
-	}
-	data, err := models.Marshal(x)
-	if err != nil {
-		return nil, err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.prepared) >= maxPrepared {
-		clear(p.prepared)
-	}
-	p.prepared[x.Id] = prepared{data, x, values}
-	return data, nil
-}
-
 // read is parse, unless the record is the one that was prepared. p.mu is held.
 func (p *Plugin) read(id string, data []byte) (*models.CrossConnect, []reconcile.Value, error) {
 	if r, ok := p.prepared[id]; ok && bytes.Equal(r.data, data) {

@@ -324,7 +324,7 @@ func TestWhatWasPreparedIsTakenAsItIsAndNothingElse(t *testing.T) {
 	s := begin(t, newMemory(), newWire())
 	end := &models.Attachment{Mechanism: &models.Mechanism{Type: "WIRE", Parameters: map[string]string{"colour": "red"}}}
 	x := &models.CrossConnect{Id: "c1", Client: end, Endpoint: end}
-	data, err := s.plugin.Prepare(x)
+	data, err := s.plugin.Begin(x)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,14 +332,14 @@ func TestWhatWasPreparedIsTakenAsItIsAndNothingElse(t *testing.T) {
 	if got, _, _ := s.plugin.Lookup("c1"); got != x || s.wire.world["wire/c1"] != "red" {
 		t.Errorf("record %p, want %p; world %v", got, x, s.wire.world)
 	}
-	if _, err := s.plugin.Prepare(x); err != nil {
+	if _, err := s.plugin.Begin(x); err != nil {
 		t.Fatal(err)
 	}
 	s.put("c1", xc("c1", "blue")) // somebody else was faster
 	if s.wire.world["wire/c1"] != "blue" {
 		t.Errorf("world %v", s.wire.world)
 	}
-	if _, err := s.plugin.Prepare(&models.CrossConnect{Id: "c2"}); err == nil {
+	if _, err := s.plugin.Begin(&models.CrossConnect{Id: "c2"}); err == nil {
 		t.Error("a record without mechanisms was prepared")
 	}
 }

@@ -154,15 +154,19 @@ func (f *finder) scan(id identity, tried string, dev uint64) (string, error) {
 	if p := f.paths[id]; p != tried || (p == "" && time.Since(f.scanned) < scanAge) {
 		return p, nil
 	}
-	// Where namespaces are mounted is one file, where processes are is one for each.
+	// Where they have names is the shortest list; where they are mounted is one file that
+	// the kernel writes for every reader; where processes are is a file for each.
+	if f.paths == nil {
+		f.paths = map[identity]string{}
+	}
+	if byName(f.paths); f.paths[id] != tried && f.paths[id] != "" {
+		return f.paths[id], nil
+	}
 	mounted := map[identity]string{}
 	if err := mounts(mounted); err != nil {
 		return "", fmt.Errorf("look for network namespaces: %w", err)
 	}
 	if path := mounted[id]; path != "" {
-		if f.paths == nil {
-			f.paths = map[identity]string{}
-		}
 		f.paths[id] = path
 		return path, nil
 	}
@@ -172,6 +176,26 @@ func (f *finder) scan(id identity, tried string, dev uint64) (string, error) {
 	}
 	f.paths, f.scanned = paths, time.Now()
 	return paths[id], nil
+}
+
+// byName adds the namespaces that have a name, as `ip netns` and container runtimes give
+// them. Where there are none, or they cannot be seen, there are other ways to find one.
+func byName(paths map[identity]string) {
+	dir, err := os.Open(namedDir)
+	if err != nil {
+		return
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return
+	}
+	for _, name := range names {
+		var st unix.Stat_t
+		if path := namedDir + "/" + name; unix.Stat(path, &st) == nil {
+			paths[identity{st.Dev, st.Ino}] = path
+		}
+	}
 }
 
 // Locate finds paths to the namespaces with these nsids, where there are any.

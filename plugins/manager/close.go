@@ -105,7 +105,7 @@ func (m *Manager) undo(id string, previous *models.CrossConnect) error {
 	ctx, cancel := context.WithTimeout(m.run, DefaultTimeout)
 	defer cancel()
 	if previous != nil {
-		data, err := m.Records.Prepare(previous)
+		data, err := m.Records.Begin(previous)
 		if err == nil {
 			_, err = m.write(ctx, id, data)
 		}

@@ -23,12 +23,10 @@ import (
 
 // Records is the way down: what becomes of the records that this room writes.
 type Records interface {
-	// Prepare gives the JSON of a record to put, or says why the node would refuse it; a
-	// *models.FieldError names the field. The record must not change any more.
-	Prepare(x *models.CrossConnect) ([]byte, error)
-	// Begin starts with a prepared record while it is being put; Abandon takes that back
-	// when it was not.
-	Begin(id string)
+	// Begin gives the JSON of a record to put, or says why the node would refuse it; a
+	// *models.FieldError names the field. The dataplane begins with it; Abandon takes that
+	// back when it was not put. The record must not change any more.
+	Begin(x *models.CrossConnect) ([]byte, error)
 	Abandon(id string)
 	// CheckMechanism says why the node would refuse a mechanism at one end of a record.
 	CheckMechanism(side models.Side, m *models.Mechanism) error

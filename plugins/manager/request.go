@@ -253,7 +253,7 @@ func (m *Manager) try(ctx context.Context, r *request, e *models.Endpoint, candi
 	x, err := m.compose(asked, r, e, answer)
 	var data []byte
 	if err == nil {
-		data, err = m.Records.Prepare(x)
+		data, err = m.Records.Begin(x)
 	}
 	if err != nil {
 		m.closeEndpoint(answer.conn, e.Url, x.GetEndpoint().GetMechanism().GetParameters()[paramNetns])
@@ -302,9 +302,8 @@ func (m *Manager) establish(ctx context.Context, r *request, x *models.CrossConn
 	return out, nil
 }
 
-// write puts a record and waits for what becomes of it. The dataplane begins meanwhile.
+// write puts a record that was begun, and waits for what becomes of it.
 func (m *Manager) write(ctx context.Context, id string, data []byte) (*models.CrossConnectStatus, error) {
-	m.Records.Begin(id)
 	revision, err := m.Store.Put(ctx, m.Keys.CrossConnect(id), data)
 	if err != nil {
 		m.Records.Abandon(id)

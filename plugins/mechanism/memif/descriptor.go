@@ -44,12 +44,17 @@ func (d descriptor) create(ctx context.Context, key string, spec Memif) error {
 	if err := d.names.claim(spec); err != nil {
 		return err
 	}
-	index, fresh, err := d.have(ctx, spec)
+	index, name, err := d.have(ctx, spec)
+	fresh := name != ""
 	if err == nil {
 		err = d.dress(spec)
 	}
-	if err == nil {
-		err = d.vpp().Finish(ctx, index, vppapi.Setup{Tag: spec.Tag, MTU: spec.MTU, IP: spec.IP, Down: fresh})
+	setup := vppapi.Setup{Tag: spec.Tag, MTU: spec.MTU, IP: spec.IP}
+	switch {
+	case err == nil && fresh: // until it is joined it can be told by its socket
+		d.vpp().Later(index, name, setup)
+	case err == nil:
+		err = d.vpp().Finish(ctx, index, setup)
 	}
 	if err != nil {
 		d.doubts.Store(spec.Tag, true)
@@ -59,10 +64,10 @@ func (d descriptor) create(ctx context.Context, key string, spec Memif) error {
 	return nil
 }
 
-// have finds the interface: by its tag or, where it may have been made and not finished,
+// have gives the interface, and its name if it has just been made. It finds it by its tag or, where it may have been made and not finished,
 // by its socket. Else it makes it, and also where its socket was removed by somebody:
 // nobody could ever connect.
-func (d descriptor) have(ctx context.Context, spec Memif) (_ vppapi.Index, fresh bool, err error) {
+func (d descriptor) have(ctx context.Context, spec Memif) (_ vppapi.Index, name string, err error) {
 	port, there := d.vpp().Tagged(spec.Tag)
 	index := port.Index
 	if _, doubt := d.doubts.LoadAndDelete(spec.Tag); !there && doubt {
@@ -71,41 +76,40 @@ func (d descriptor) have(ctx context.Context, spec Memif) (_ vppapi.Index, fresh
 			err = d.remove(ctx, spec) // of what was half made
 		}
 		if err != nil {
-			return 0, false, err
+			return 0, "", err
 		}
 		index, there = f.Index, ok
 	}
 	if there && spec.NetNS == "" {
 		if _, err := os.Lstat(spec.File); errors.Is(err, fs.ErrNotExist) {
 			if err := d.remove(ctx, spec); err != nil {
-				return 0, false, err
+				return 0, "", err
 			}
 			there = false
 		}
 	}
 	if there {
-		return index, false, nil
+		return index, "", nil
 	}
-	index, err = d.make(ctx, spec)
-	return index, true, err
+	return d.make(ctx, spec)
 }
 
 func (d descriptor) vpp() *vppapi.Client { return d.o.VPP }
 
 // make creates the interface on a socket of its own.
-func (d descriptor) make(ctx context.Context, spec Memif) (vppapi.Index, error) {
+func (d descriptor) make(ctx context.Context, spec Memif) (_ vppapi.Index, name string, err error) {
 	if err := d.o.Room(); err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	d.makeRoom(ctx, d.ports.Len()+1)
 	if err := d.prepare(spec); err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	config := vppapi.Memif{Socket: spec.File, IP: spec.IP, Secret: spec.Secret, MAC: spec.MAC}
 	if spec.NetNS != "" {
 		ns, err := d.o.Namespaces.File(spec.NetNS)
 		if err != nil {
-			return 0, err
+			return 0, "", err
 		}
 		defer ns.Close() // VPP has entered it by then
 		config.Socket = vppapi.AbstractSocket(abstractName(spec.Tag), fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd()))
@@ -119,7 +123,7 @@ func (d descriptor) make(ctx context.Context, spec Memif) (vppapi.Index, error) 
 		if err != nil {
 			d.numbers.release(number)
 		}
-		return index, err
+		return index, vppapi.MemifName(number), err
 	}
 }
 

@@ -28,10 +28,14 @@ var ErrTaken = errors.New("socket name is taken")
 // prepare makes the directory and clears the socket's place: VPP would unlink whatever is
 // there, or fail.
 func (m *Mechanism) prepare(spec Memif) error {
-	if err := os.MkdirAll(m.o.RunDir, 0o755); err != nil {
-		return err
+	err := os.Mkdir(spec.Dir, dirMode)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = errors.Join(os.MkdirAll(m.o.RunDir, 0o755), os.Mkdir(spec.Dir, dirMode))
 	}
-	if err := os.Mkdir(spec.Dir, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+	switch {
+	case err == nil && note(spec) == "":
+		return nil // nothing is in it
+	case err != nil && !errors.Is(err, fs.ErrExist):
 		return err
 	}
 	if err := os.Remove(spec.File); err != nil && !errors.Is(err, fs.ErrNotExist) {
