@@ -18,8 +18,7 @@ import (
 type Store interface {
 	Watch(ctx context.Context, prefix string, fn func(store.Batch)) error
 	List(ctx context.Context, prefix string) ([]store.KV, int64, error)
-	Put(ctx context.Context, key string, value []byte) (int64, error)
-	Delete(ctx context.Context, key string) (int64, error)
+	Write(ctx context.Context, puts []store.KV, deletes []string) (int64, error)
 }
 
 // Engine is what this room needs of plugins/reconcile.

@@ -81,6 +81,16 @@ func (m *memory) Delete(_ context.Context, key string) (int64, error) {
 	return m.revision, nil
 }
 
+func (m *memory) Write(ctx context.Context, puts []store.KV, deletes []string) (revision int64, err error) {
+	for _, kv := range puts {
+		revision, err = m.Put(ctx, kv.Key, kv.Value)
+	}
+	for _, key := range deletes {
+		revision, err = m.Delete(ctx, key)
+	}
+	return revision, err
+}
+
 func (m *memory) get(key string) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()

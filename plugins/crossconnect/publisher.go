@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.patchbay.dev/models"
+	"go.patchbay.dev/plugins/store"
 )
 
 const (
@@ -120,15 +121,50 @@ func (w *publisher) flush(ctx context.Context, written map[string][]byte) error 
 		}
 	}
 	var failed error
+	var batch changes
 	for id, s := range dirty {
 		if failed == nil {
-			failed = w.write(ctx, written, id, s)
+			failed = batch.add(w, written, id, s)
+		}
+		if failed == nil && len(batch.ids) == store.MaxWrite {
+			failed = w.write(ctx, written, &batch)
 		}
 		if failed != nil {
 			w.again(id, s)
 		}
 	}
+	if failed == nil {
+		failed = w.write(ctx, written, &batch)
+	}
+	if failed != nil {
+		for _, id := range batch.ids {
+			w.again(id, dirty[id])
+		}
+	}
 	return failed
+}
+
+// changes are statuses that are written at once.
+type changes struct {
+	ids     []string
+	puts    []store.KV
+	deletes []string
+}
+
+// add adds a status, unless that is what is written already.
+func (c *changes) add(w *publisher, written map[string][]byte, id string, s *models.CrossConnectStatus) error {
+	key := w.keys.Status(id)
+	if s == nil {
+		if _, there := written[id]; there {
+			c.ids, c.deletes = append(c.ids, id), append(c.deletes, key)
+		}
+		return nil
+	}
+	data, err := models.Marshal(s)
+	if err == nil && !bytes.Equal(written[id], data) {
+		c.ids, c.puts = append(c.ids, id), append(c.puts, store.KV{Key: key, Value: data})
+	}
+	return err
 }
 
 // again keeps a status for the next flush, unless a newer one has come.
@@ -140,28 +176,23 @@ func (w *publisher) again(id string, s *models.CrossConnectStatus) {
 	}
 }
 
-func (w *publisher) write(ctx context.Context, written map[string][]byte, id string, s *models.CrossConnectStatus) error {
-	if s == nil {
-		if _, there := written[id]; !there {
-			return nil
-		}
-		if _, err := w.store.Delete(ctx, w.keys.Status(id)); err != nil {
-			return err
-		}
+// write writes what was gathered and begins anew; what fails stays gathered.
+func (w *publisher) write(ctx context.Context, written map[string][]byte, c *changes) error {
+	if len(c.ids) == 0 {
+		return nil
+	}
+	if _, err := w.store.Write(ctx, c.puts, c.deletes); err != nil {
+		return err
+	}
+	for _, id := range c.ids {
 		delete(written, id)
-		return nil
 	}
-	data, err := models.Marshal(s)
-	if err != nil {
-		return err
+	for _, kv := range c.puts {
+		if id, err := models.Name(w.keys.Statuses(), kv.Key); err == nil {
+			written[id] = kv.Value
+		}
 	}
-	if bytes.Equal(written[id], data) {
-		return nil
-	}
-	if _, err := w.store.Put(ctx, w.keys.Status(id), data); err != nil {
-		return err
-	}
-	written[id] = data
+	*c = changes{}
 	return nil
 }
 

@@ -87,6 +87,31 @@ func (s *Store) Put(ctx context.Context, key string, value []byte) (revision int
 	})
 }
 
+// MaxWrite is how many keys one Write may have (etcd's max-txn-ops).
+const MaxWrite = 128
+
+// Write puts and deletes several keys at once, all or none, for the price of one. No key
+// may be given twice. Of the KVs only key and value count.
+func (s *Store) Write(ctx context.Context, puts []KV, deletes []string) (revision int64, err error) {
+	var ops []clientv3.Op
+	for _, kv := range puts {
+		ops = append(ops, clientv3.OpPut(kv.Key, string(kv.Value)))
+	}
+	for _, key := range deletes {
+		ops = append(ops, clientv3.OpDelete(key))
+	}
+	if len(ops) == 0 {
+		return 0, nil
+	}
+	return s.write(ctx, "write", "several keys", func(ctx context.Context, ses *session) (int64, error) {
+		r, err := ses.client.Txn(ctx).Then(ops...).Commit()
+		if err != nil {
+			return 0, err
+		}
+		return r.Header.Revision, nil
+	})
+}
+
 // Create writes a key that is not there yet; if it is, the error is ErrExists.
 func (s *Store) Create(ctx context.Context, key string, value []byte) (revision int64, err error) {
 	absent := clientv3.Compare(clientv3.CreateRevision(key), "=", 0)

@@ -152,3 +152,34 @@ func TestManyWriters(t *testing.T) {
 		}
 	})
 }
+
+func TestWriteIsAllOrNothing(t *testing.T) {
+	s := open(t, Config{DataDir: t.TempDir(), Log: testLog(t)})
+	if _, err := s.Put(t.Context(), "/w/old", []byte("old")); err != nil {
+		t.Fatal(err)
+	}
+	revision, err := s.Write(t.Context(), []KV{{Key: "/w/a", Value: []byte("1")}, {Key: "/w/b", Value: []byte("2")}}, []string{"/w/old", "/w/never"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kvs, _, err := s.List(t.Context(), "/w/")
+	if err != nil || len(kvs) != 2 || kvs[0].Revision != revision || kvs[1].Revision != revision {
+		t.Fatalf("%v, %v", kvs, err)
+	}
+	many := make([]KV, MaxWrite)
+	for i := range many {
+		many[i] = KV{Key: fmt.Sprintf("/m/%d", i), Value: []byte("x")}
+	}
+	if _, err := s.Write(t.Context(), many, nil); err != nil {
+		t.Errorf("%d keys: %v", MaxWrite, err)
+	}
+	if _, err := s.Write(t.Context(), []KV{{Key: "/n/a"}, {Key: "/n/a"}}, nil); err == nil {
+		t.Error("a key was taken twice")
+	}
+	if kvs, _, _ := s.List(t.Context(), "/n/"); len(kvs) != 0 {
+		t.Errorf("half of it was written: %v", kvs)
+	}
+	if revision, err := s.Write(t.Context(), nil, nil); revision != 0 || err != nil {
+		t.Errorf("nothing to write: %d, %v", revision, err)
+	}
+}
