@@ -248,8 +248,9 @@ func TestVPPAndAgentKilledUnderChurn(t *testing.T) {
 			c.close(t, id)
 		}
 	}
+	// An agent that is killed between a socket's removal and its directory's leaves that
+	// empty until the next look, 10 s later at the earliest.
 	checkVPPWorld(t, a, api, churners)
-	emptied(t, a, v)
 }
 
 // checkVPPWorld compares what was acknowledged with the records, and the records with
