@@ -18,3 +18,11 @@ const (
 	ClientSide   Side = "client"
 	EndpointSide Side = "endpoint"
 )
+
+// At is the attachment of one side, nil if the record has none.
+func (x *CrossConnect) At(side Side) *Attachment {
+	if side == EndpointSide {
+		return x.GetEndpoint()
+	}
+	return x.GetClient()
+}

@@ -11,12 +11,8 @@ import (
 // carries packets, as the kernel told last. Before it is made, no interface is named. It
 // is nil for an end whose parameters are not valid.
 func (m *Mechanism) Status(x *models.CrossConnect, side models.Side) *models.AttachmentStatus {
-	at := x.GetClient()
-	if side == models.EndpointSide {
-		at = x.GetEndpoint()
-	}
 	tag := linux.Tag{ID: x.GetId(), Side: linux.Side(side)}
-	end, err := renderEnd(tag, at)
+	end, err := renderEnd(tag, x.At(side))
 	if err != nil {
 		return nil
 	}

@@ -45,7 +45,7 @@ func (m *Mechanism) Pair(x *models.CrossConnect) ([]reconcile.Value, error) {
 		return nil, err
 	}
 	path := m.directSocket(x.GetId())
-	d := Direct{Dir: filepath.Dir(path), UID: endpoint.uid, GID: client.gid}
+	d := Direct{Dir: filepath.Dir(path), UID: endpoint.UID, GID: client.GID}
 	if len(path) > vppapi.MaxMemifPath {
 		return nil, field("path", "direct: the socket's path %s is longer than %d bytes; configure a shorter vpp.run_dir", path, vppapi.MaxMemifPath)
 	}

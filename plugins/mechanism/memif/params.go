@@ -26,8 +26,8 @@ const (
 	Socket = "socket"
 	// NetNS asks for an abstract socket in that network namespace.
 	NetNS      = "netns"
-	Owner      = "owner"       // uid:gid of the socket
-	Mode       = "mode"        // of the socket, octal
+	Owner      = models.ParamOwner
+	Mode       = models.ParamMode
 	Secret     = "secret"      // at most vppapi.MaxSecret bytes
 	RingSize   = "ring-size"   // entries, a power of 2
 	BufferSize = "buffer-size" // bytes
@@ -51,12 +51,11 @@ const (
 
 // params are the parameters, parsed.
 type params struct {
-	socket   string
-	netns    string // canonical; empty: a socket in the file system
-	uid, gid int
-	mode     os.FileMode
-	secret   string
-	hints    [4]int // ring size, buffer size, queues to and from the workload; 0: its own choice
+	socket string
+	netns  string // canonical; empty: a socket in the file system
+	models.Access
+	secret string
+	hints  [4]int // ring size, buffer size, queues to and from the workload; 0: its own choice
 }
 
 // Validate checks the parameters of an attachment. An error is a *models.FieldError
@@ -72,7 +71,6 @@ func parse(in map[string]string) (p params, err error) {
 			return p, field(key, "is not a parameter of %s; it has %s", Type, strings.Join(known, ", "))
 		}
 	}
-	p.mode = 0o600
 	if p.socket = in[Socket]; p.socket != "" && !models.ValidName(p.socket) {
 		return p, field(Socket, "%q must be 1–63 of a-z 0-9 - . and start with a letter or digit; it is a name, not a path", p.socket)
 	}
@@ -84,15 +82,8 @@ func parse(in map[string]string) (p params, err error) {
 	if s := in[ID]; s != "" && s != "0" {
 		return p, field(ID, "%q cannot be had; the interface has id 0 on a socket of its own", s)
 	}
-	if p.uid, p.gid, err = owner(in[Owner]); err != nil {
+	if p.Access, err = models.ParseAccess(in, os.Getuid(), os.Getgid()); err != nil {
 		return p, err
-	}
-	if s := in[Mode]; s != "" {
-		mode, err := strconv.ParseUint(s, 8, 9)
-		if err != nil {
-			return p, field(Mode, "%q is no file mode, like 0660", s)
-		}
-		p.mode = os.FileMode(mode)
 	}
 	p.secret = in[Secret]
 	if len(p.secret) > vppapi.MaxSecret || strings.ContainsRune(p.secret, 0) {
@@ -120,20 +111,6 @@ func rangeOf(key string, from, to int) string {
 		return fmt.Sprintf("a power of 2 from %d to %d", from, to)
 	}
 	return fmt.Sprintf("%d to %d", from, to)
-}
-
-// owner reads uid:gid; empty: the agent's own.
-func owner(s string) (uid, gid int, err error) {
-	if s == "" {
-		return os.Getuid(), os.Getgid(), nil
-	}
-	u, g, ok := strings.Cut(s, ":")
-	id1, err1 := strconv.ParseUint(u, 10, 31)
-	id2, err2 := strconv.ParseUint(g, 10, 31)
-	if !ok || err1 != nil || err2 != nil {
-		return 0, 0, field(Owner, "%q is not uid:gid, like 1000:1000", s)
-	}
-	return int(id1), int(id2), nil
 }
 
 func field(name, format string, args ...any) error {

@@ -57,37 +57,24 @@ func abstractName(tag string) string { return strings.ReplaceAll(tag, ":", "/") 
 
 // Attach renders one workload that is attached to VPP.
 func (m *Mechanism) Attach(x *models.CrossConnect, side models.Side) (models.Port, []reconcile.Value, error) {
-	at := x.GetClient()
-	if side == models.EndpointSide {
-		at = x.GetEndpoint()
-	}
-	p, err := parse(at.GetMechanism().GetParameters())
+	p, err := parse(x.At(side).GetMechanism().GetParameters())
 	if err != nil {
 		return models.Port{}, nil, err
 	}
 	dir := m.dirOf(x.GetId())
 	spec := Memif{
 		Tag: models.Tag(x.GetId(), side), Dir: dir, File: filepath.Join(dir, fileOf(side)), Name: p.socket, NetNS: p.netns,
-		UID: p.uid, GID: p.gid, Mode: p.mode, Secret: p.secret, IP: x.GetPayload() == models.IP, MTU: int(x.GetMtu()),
+		UID: p.UID, GID: p.GID, Mode: p.Mode, Secret: p.secret, IP: x.GetPayload() == models.IP, MTU: int(x.GetMtu()),
 	}
 	if len(spec.File) > vppapi.MaxMemifPath {
 		return models.Port{}, nil, field(string(side)+".mechanism.type", "%s: the socket's path %s has %d bytes, a socket's may have %d; configure a shorter vpp.run_dir",
 			Type, spec.File, len(spec.File), vppapi.MaxMemifPath)
 	}
 	if !spec.IP {
-		spec.MAC = macOf(spec.Tag)
+		spec.MAC = models.ForwarderMAC(spec.Tag)
 	}
 	key := keyOf(x.GetId(), side)
 	return models.Port{Key: key, Tag: spec.Tag, Ethernet: !spec.IP}, []reconcile.Value{{Key: key, Spec: spec}}, nil
-}
-
-// macOf derives the Ethernet address of VPP's end: unicast, locally administered, the
-// same at every start.
-func macOf(tag string) (mac [6]byte) {
-	sum := sha256.Sum256([]byte("vpp " + tag))
-	copy(mac[:], sum[:])
-	mac[0] = mac[0]&^1 | 2
-	return mac
 }
 
 // Hint says where the workload will find its socket.

@@ -22,7 +22,7 @@ type reserve struct {
 const (
 	firstReserve = 256
 	moreReserve  = 512
-	// socketNumber is that of the socket on which the list is made to grow.
+	// reserveNumber is that of the socket on which the list is made to grow.
 	reserveNumber = 1<<32 - 2
 )
 

@@ -12,11 +12,7 @@ import (
 // whether the workload is connected to it. It is nil for an end whose parameters are not
 // valid.
 func (m *Mechanism) Status(x *models.CrossConnect, side models.Side) *models.AttachmentStatus {
-	at := x.GetClient()
-	if side == models.EndpointSide {
-		at = x.GetEndpoint()
-	}
-	p, err := parse(at.GetMechanism().GetParameters())
+	p, err := parse(x.At(side).GetMechanism().GetParameters())
 	if err != nil {
 		return nil
 	}

@@ -52,16 +52,16 @@ func dirName(side models.Side) string {
 
 // Attach renders one workload that is attached to VPP.
 func (m *Mechanism) Attach(x *models.CrossConnect, side models.Side) (models.Port, []reconcile.Value, error) {
-	at := attachment(x, side)
+	at := x.At(side)
 	p, err := parse(at.GetMechanism().GetParameters())
 	if err != nil {
 		return models.Port{}, nil, err
 	}
 	spec := VhostUser{
 		Tag: models.Tag(x.GetId(), side), File: m.fileOf(x.GetId(), side), Client: p.server,
-		UID: p.uid, GID: p.gid, Mode: p.mode, MTU: int(x.GetMtu()), IP: x.GetPayload() == models.IP,
+		UID: p.UID, GID: p.GID, Mode: p.Mode, MTU: int(x.GetMtu()), IP: x.GetPayload() == models.IP,
 	}
-	spec.MAC = macOf("vpp " + spec.Tag)
+	spec.MAC = models.ForwarderMAC(spec.Tag)
 	if len(spec.File) > vppapi.MaxVhostPath {
 		return models.Port{}, nil, field(string(side)+".mechanism.type", "%s: the socket's path %s has %d bytes, a socket's may have %d; configure a shorter vpp.run_dir",
 			Type, spec.File, len(spec.File), vppapi.MaxVhostPath)
@@ -76,28 +76,13 @@ func (m *Mechanism) Attach(x *models.CrossConnect, side models.Side) (models.Por
 	return port, []reconcile.Value{{Key: key, Spec: spec}}, nil
 }
 
-func attachment(x *models.CrossConnect, side models.Side) *models.Attachment {
-	if side == models.EndpointSide {
-		return x.GetEndpoint()
-	}
-	return x.GetClient()
-}
-
 // guestMAC is the address that the guest's device is to have: the record's, or one that
 // is derived and that the workload is told.
 func guestMAC(x *models.CrossConnect, side models.Side) [6]byte {
-	if hw, err := net.ParseMAC(attachment(x, side).GetMac()); err == nil && len(hw) == 6 {
+	if hw, err := net.ParseMAC(x.At(side).GetMac()); err == nil && len(hw) == 6 {
 		return [6]byte(hw)
 	}
-	return macOf(models.Tag(x.GetId(), side))
-}
-
-// macOf derives an Ethernet address: unicast, locally administered, always the same.
-func macOf(text string) (mac [6]byte) {
-	sum := sha256.Sum256([]byte(text))
-	copy(mac[:], sum[:])
-	mac[0] = mac[0]&^1 | 2
-	return mac
+	return models.DerivedMAC(models.Tag(x.GetId(), side))
 }
 
 // Hint says where the workload will find its socket, or is to make it.
@@ -108,13 +93,13 @@ func (m *Mechanism) Hint(id string, side models.Side, _ string) map[string]strin
 // Status says what one end of a cross-connect has become: its interface in VPP and
 // whether the guest is connected to it. It is nil for an end whose parameters are not valid.
 func (m *Mechanism) Status(x *models.CrossConnect, side models.Side) *models.AttachmentStatus {
-	p, err := parse(attachment(x, side).GetMechanism().GetParameters())
+	p, err := parse(x.At(side).GetMechanism().GetParameters())
 	if err != nil {
 		return nil
 	}
 	tag := models.Tag(x.GetId(), side)
 	s := &models.AttachmentStatus{Mechanism: Type, Parameters: m.Hint(x.GetId(), side, "")}
-	own, vpp := guestMAC(x, side), macOf("vpp "+tag)
+	own, vpp := guestMAC(x, side), models.ForwarderMAC(tag)
 	s.Parameters[MAC], s.Parameters[PeerMAC] = net.HardwareAddr(own[:]).String(), net.HardwareAddr(vpp[:]).String()
 	s.Parameters[Server] = strconv.FormatBool(p.server)
 	if i, ok := m.o.VPP.Tagged(tag); ok {
