@@ -1183,7 +1183,12 @@ type Offer struct {
 	Direct bool `protobuf:"varint,7,opt,name=direct,proto3" json:"direct,omitempty"`
 	// joins says that the dataplane can cross-connect it, also with a different mechanism that
 	// joins on the same dataplane.
-	Joins         bool `protobuf:"varint,8,opt,name=joins,proto3" json:"joins,omitempty"`
+	Joins bool `protobuf:"varint,8,opt,name=joins,proto3" json:"joins,omitempty"`
+	// places says of a LOCAL mechanism that a tunnel of the same dataplane can itself be the
+	// workload's interface, and of a REMOTE one that it can be that: nothing is in between.
+	Places bool `protobuf:"varint,9,opt,name=places,proto3" json:"places,omitempty"`
+	// version of the mechanism's parameters; nodes understand each other's if it is the same.
+	Version       uint32 `protobuf:"varint,10,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1274,14 +1279,35 @@ func (x *Offer) GetJoins() bool {
 	return false
 }
 
+func (x *Offer) GetPlaces() bool {
+	if x != nil {
+		return x.Places
+	}
+	return false
+}
+
+func (x *Offer) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 // Agent is what a node offers: agents/<node>, on a lease.
 type Agent struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	Dataplane     string                 `protobuf:"bytes,3,opt,name=dataplane,proto3" json:"dataplane,omitempty"`
-	Addresses     []string               `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`
-	Offers        []*Offer               `protobuf:"bytes,5,rep,name=offers,proto3" json:"offers,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Node      string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Version   string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Dataplane string                 `protobuf:"bytes,3,opt,name=dataplane,proto3" json:"dataplane,omitempty"`
+	// addresses are those that tunnels end at, best first, IPv4 and IPv6.
+	Addresses []string `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	Offers    []*Offer `protobuf:"bytes,5,rep,name=offers,proto3" json:"offers,omitempty"`
+	// url is where agents of other nodes reach this one: tcp://host:port. Empty: nowhere.
+	Url string `protobuf:"bytes,6,opt,name=url,proto3" json:"url,omitempty"`
+	// mtu of the underlay in bytes, of the path that packets between nodes take.
+	Mtu uint32 `protobuf:"varint,7,opt,name=mtu,proto3" json:"mtu,omitempty"`
+	// instance tells the agent of this node from another that claims the same name.
+	Instance      string `protobuf:"bytes,8,opt,name=instance,proto3" json:"instance,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1349,6 +1375,27 @@ func (x *Agent) GetOffers() []*Offer {
 		return x.Offers
 	}
 	return nil
+}
+
+func (x *Agent) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Agent) GetMtu() uint32 {
+	if x != nil {
+		return x.Mtu
+	}
+	return 0
+}
+
+func (x *Agent) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
 }
 
 var File_models_patchbay_proto protoreflect.FileDescriptor
@@ -1462,7 +1509,7 @@ const file_models_patchbay_proto_rawDesc = "" +
 	"\x05owner\x18\b \x01(\tR\x05owner\x1aN\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
-	"\x05value\x18\x02 \x01(\v2\x13.patchbay.v1.LabelsR\x05value:\x028\x01\"\xd8\x01\n" +
+	"\x05value\x18\x02 \x01(\v2\x13.patchbay.v1.LabelsR\x05value:\x028\x01\"\x8a\x02\n" +
 	"\x05Offer\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x1c\n" +
 	"\tdataplane\x18\x02 \x01(\tR\tdataplane\x12\x18\n" +
@@ -1471,13 +1518,19 @@ const file_models_patchbay_proto_rawDesc = "" +
 	"\bpayloads\x18\x05 \x03(\tR\bpayloads\x12#\n" +
 	"\rshared_memory\x18\x06 \x01(\bR\fsharedMemory\x12\x16\n" +
 	"\x06direct\x18\a \x01(\bR\x06direct\x12\x14\n" +
-	"\x05joins\x18\b \x01(\bR\x05joins\"\x9d\x01\n" +
+	"\x05joins\x18\b \x01(\bR\x05joins\x12\x16\n" +
+	"\x06places\x18\t \x01(\bR\x06places\x12\x18\n" +
+	"\aversion\x18\n" +
+	" \x01(\rR\aversion\"\xdd\x01\n" +
 	"\x05Agent\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1c\n" +
 	"\tdataplane\x18\x03 \x01(\tR\tdataplane\x12\x1c\n" +
 	"\taddresses\x18\x04 \x03(\tR\taddresses\x12*\n" +
-	"\x06offers\x18\x05 \x03(\v2\x12.patchbay.v1.OfferR\x06offers*I\n" +
+	"\x06offers\x18\x05 \x03(\v2\x12.patchbay.v1.OfferR\x06offers\x12\x10\n" +
+	"\x03url\x18\x06 \x01(\tR\x03url\x12\x10\n" +
+	"\x03mtu\x18\a \x01(\rR\x03mtu\x12\x1a\n" +
+	"\binstance\x18\b \x01(\tR\binstance*I\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aPENDING\x10\x01\x12\x06\n" +

@@ -35,6 +35,20 @@ type Attacher interface {
 	Attach(x *models.CrossConnect, side models.Side) (models.Port, []reconcile.Value, error)
 }
 
+// Placer is a mechanism whose workload can be given a device of the kernel that another
+// mechanism makes: a tunnel that ends in the workload's namespace, with nothing in between.
+type Placer interface {
+	// Place renders the device at side, and what is set on it. Errors are as of Pair.
+	Place(x *models.CrossConnect, side models.Side, device models.Device) ([]reconcile.Value, error)
+}
+
+// Deviser is a mechanism that can be such a device.
+type Deviser interface {
+	// Device describes the end of the tunnel that is at side of the record, for the
+	// workload at the other side. Errors are as of Pair.
+	Device(x *models.CrossConnect, side models.Side) (models.Device, error)
+}
+
 // Joiner joins two ports of the forwarder.
 type Joiner interface {
 	// Join renders what carries the cross-connect's payload between its ports.

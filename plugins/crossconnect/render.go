@@ -22,6 +22,11 @@ func (p *Plugin) Render(x *models.CrossConnect) ([]reconcile.Value, error) {
 	if c.Type() == e.Type() && pairs(c, x.Path) {
 		return c.(Pairer).Pair(x)
 	}
+	if p.joiner == nil || x.Path == models.DirectPath {
+		if values, ok, err := place(x, c, e); ok {
+			return values, err
+		}
+	}
 	ca, ok1 := c.(Attacher)
 	ea, ok2 := e.(Attacher)
 	if !ok1 || !ok2 || p.joiner == nil {
@@ -37,6 +42,27 @@ func pairs(m Mechanism, path string) bool {
 	}
 	choosy, ok := m.(PathPairer)
 	return !ok || choosy.Pairs(path)
+}
+
+// place renders a tunnel that ends at the workload itself; false: these two cannot.
+func place(x *models.CrossConnect, c, e Mechanism) ([]reconcile.Value, bool, error) {
+	for _, end := range []struct {
+		workload, tunnel Mechanism
+		side, far        models.Side
+	}{{c, e, models.ClientSide, models.EndpointSide}, {e, c, models.EndpointSide, models.ClientSide}} {
+		placer, ok1 := end.workload.(Placer)
+		deviser, ok2 := end.tunnel.(Deviser)
+		if !ok1 || !ok2 {
+			continue
+		}
+		device, err := deviser.Device(x, end.far)
+		if err != nil {
+			return nil, true, err
+		}
+		values, err := placer.Place(x, end.side, device)
+		return values, true, err
+	}
+	return nil, false, nil
 }
 
 // join renders both attachments and what is between them.
