@@ -141,21 +141,23 @@ func (c *Client) Restarts() int {
 	return c.restarts
 }
 
-// Pauses between attempts to connect: soon after VPP went, so that a restart is noticed
-// at once, later seldom, for a node that has none.
+// Pauses between attempts to connect: short while VPP is thought to be starting again, so
+// that it is noticed at once; later long, for a node that has none.
 const (
-	minPause = 20 * time.Millisecond
+	minPause = 10 * time.Millisecond
 	maxPause = 500 * time.Millisecond
+	restart  = 10 * time.Second // that VPP may take to start
 )
 
 // run connects again and again.
 func (c *Client) run(ctx context.Context, attempted func()) {
-	said := ""
-	for pause := minPause; ; pause = min(pause*3/2, maxPause) {
+	said, pause := "", minPause
+	for gone := time.Now(); ; {
 		k, err := c.connect(ctx)
 		if err == nil {
 			said, pause = "", minPause
 			err = c.serve(ctx, k, attempted)
+			gone = time.Now()
 		}
 		if ctx.Err() == nil {
 			c.away(err)
@@ -172,6 +174,9 @@ func (c *Client) run(ctx context.Context, attempted func()) {
 		case <-time.After(pause):
 		case <-ctx.Done():
 			return
+		}
+		if time.Since(gone) > restart {
+			pause = min(pause*3/2, maxPause)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"go.fd.io/govpp/api"
@@ -46,6 +47,14 @@ func (c *Client) ReserveMemifs(ctx context.Context, socket uint32, path string, 
 		}
 	}
 	return errors.Join(err, c.DropMemifs(ctx, socket, indexes))
+}
+
+// HoldSetups has nothing be set up until release is called. What is made meanwhile makes
+// the list grow without anybody looking through it: VPP looks at the first interface of all,
+// which is alone, and again 3 s later.
+func (c *Client) HoldSetups() (release func()) {
+	c.growth.Lock()
+	return sync.OnceFunc(c.growth.Unlock)
 }
 
 // DropMemifs deletes all interfaces of a socket, and the socket. What is not there is no error.

@@ -59,13 +59,26 @@ func (p *Plugin) begun(id string, values []reconcile.Value) bool {
 	return true
 }
 
-// Abandon takes back what Begin has begun: the record that there is counts, or none.
+// BeginEnd has the engine take down a cross-connect whose record is about to be deleted:
+// the dataplane and the disk do not wait for each other. A deletion that fails must be
+// abandoned.
+func (p *Plugin) BeginEnd(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r := p.records[id]; r != nil && !r.deleted {
+		r.ending = true
+		p.engine.Apply(reconcile.Change{Group: id, Revision: provisional})
+	}
+}
+
+// Abandon takes back what Begin or BeginEnd has begun: the record that there is counts, or none.
 func (p *Plugin) Abandon(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.prepared, id)
 	change := reconcile.Change{Group: id, Revision: provisional}
 	if r := p.records[id]; r != nil && !r.deleted && r.desired != nil {
+		r.ending = false
 		values, err := p.Render(r.desired)
 		if err != nil {
 			return // what was programmed before stays, as for a record that is not valid

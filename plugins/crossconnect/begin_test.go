@@ -74,3 +74,44 @@ func TestWhatWasBegunByOneThatDiedIsRemoved(t *testing.T) {
 	s := begin(t, newMemory(), w)
 	s.has("c1", "")
 }
+
+// What is about to be deleted goes at once and without a word of links that are down; the
+// deletion finds nothing to do.
+func TestEndDoesNotWaitForTheDeletion(t *testing.T) {
+	s := begin(t, newMemory(), newWire())
+	s.put("c1", xc("c1", "red"))
+	var states []models.State
+	s.plugin.mu.Lock()
+	s.plugin.subscribers = append(s.plugin.subscribers, func(e Event) { states = append(states, e.Status.GetState()) })
+	s.plugin.mu.Unlock()
+	s.plugin.BeginEnd("c1")
+	s.has("c1", "")
+	s.wire.mu.Lock()
+	s.wire.down = true
+	s.wire.mu.Unlock()
+	s.plugin.LinkChanged("c1")
+	revision, _ := s.store.Delete(s.ctx, keys.CrossConnect("c1"))
+	if err := s.plugin.AwaitGone(s.ctx, "c1", revision); err != nil {
+		t.Fatal(err)
+	}
+	s.plugin.mu.Lock()
+	defer s.plugin.mu.Unlock()
+	if len(states) != 1 || states[0] != models.State_STATE_UNSPECIFIED || s.wire.calls != 2 {
+		t.Errorf("told of states %v, %d calls; want only that it is gone, and 2", states, s.wire.calls)
+	}
+}
+
+// A deletion that fails brings back what was taken down.
+func TestAbandonedEndBringsTheRecordBack(t *testing.T) {
+	s := begin(t, newMemory(), newWire())
+	s.put("c1", xc("c1", "red"))
+	s.plugin.BeginEnd("c1")
+	s.has("c1", "")
+	s.plugin.Abandon("c1")
+	s.has("c1", "red")
+	s.wire.mu.Lock()
+	s.wire.down = true
+	s.wire.mu.Unlock()
+	s.plugin.LinkChanged("c1")
+	s.published("c1", `"state":"DOWN"`)
+}

@@ -187,7 +187,7 @@ func (p *Plugin) put(changes []reconcile.Change, kv store.KV) []reconcile.Change
 	if kv.Revision <= r.revision && !r.deleted {
 		return changes // known: a snapshot repeats what did not change
 	}
-	r.revision, r.deleted, r.invalid = kv.Revision, false, ""
+	r.revision, r.deleted, r.ending, r.invalid = kv.Revision, false, false, ""
 	x, values, err := p.read(id, kv.Value)
 	if err != nil {
 		// What was programmed before stays; the status says what is wrong.

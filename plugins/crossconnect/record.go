@@ -22,6 +22,7 @@ type record struct {
 	desired  *models.CrossConnect // the last valid one
 	invalid  string               // why the newest is not valid
 	deleted  bool
+	ending   bool // it is being taken down, and its deletion is on its way to the disk
 	engine   reconcile.Status
 	settled  int64 // the revision that the engine, or the check before it, has answered
 	status   *models.CrossConnectStatus
@@ -51,7 +52,7 @@ func (p *Plugin) EngineStatus(s reconcile.Status) {
 func (p *Plugin) LinkChanged(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if r := p.records[id]; r != nil && !r.deleted && r.settled > 0 {
+	if r := p.records[id]; r != nil && !r.deleted && !r.ending && r.settled > 0 {
 		p.update(id, r)
 	}
 }

@@ -66,8 +66,10 @@ func (m *Manager) close(ctx context.Context, in *networkservice.Connection) erro
 // remove deletes a record and waits until nothing is left; its endpoint is told when it
 // is gone, as of every record that goes.
 func (m *Manager) remove(ctx context.Context, record *models.CrossConnect) error {
+	m.Records.BeginEnd(record.Id)
 	revision, err := m.Store.Delete(ctx, m.Keys.CrossConnect(record.Id))
 	if err != nil {
+		m.Records.Abandon(record.Id)
 		return err
 	}
 	return m.Records.AwaitGone(ctx, record.Id, revision)

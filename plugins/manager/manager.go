@@ -28,6 +28,9 @@ type Records interface {
 	// back when it was not put. The record must not change any more.
 	Begin(x *models.CrossConnect) ([]byte, error)
 	Abandon(id string)
+	// BeginEnd has the dataplane take down a record that is about to be deleted; Abandon
+	// takes that back when it was not.
+	BeginEnd(id string)
 	// CheckMechanism says why the node would refuse a mechanism at one end of a record.
 	CheckMechanism(side models.Side, m *models.Mechanism) error
 	// Hint gives the parameters of a mechanism that the node settles before the workload

@@ -114,6 +114,7 @@ func (d descriptor) make(ctx context.Context, spec Memif) (_ vppapi.Index, name 
 		defer ns.Close() // VPP has entered it by then
 		config.Socket = vppapi.AbstractSocket(abstractName(spec.Tag), fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd()))
 	}
+	defer d.made()
 	for {
 		number := d.numbers.take()
 		index, err := d.vpp().CreateMemif(ctx, number, config)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"go.patchbay.dev/vppapi"
 )
@@ -16,12 +17,23 @@ import (
 type reserve struct {
 	mu     sync.Mutex
 	length int // as far as is known
+	filling
+}
+
+// filling is a VPP that has nothing yet being given all that is on record: nothing is set
+// up until all of it is made, so that the list need not be made longer first.
+type filling struct {
+	left    int // that are still to be made
+	release func()
+	timer   *time.Timer // ends it when no more come, for what is on record may have to wait
 }
 
 // Lengths of the list: at first, and by how much it grows.
 const (
 	firstReserve = 256
 	moreReserve  = 512
+	// quiet is how long nothing is made before no more is expected.
+	quiet = 100 * time.Millisecond
 	// reserveNumber is that of the socket on which the list is made to grow.
 	reserveNumber = 1<<32 - 2
 )
@@ -40,8 +52,62 @@ func (m *Mechanism) learnReserve(ctx context.Context, have, want int) {
 		}
 	}
 	m.reserve.mu.Unlock()
-	if have == 0 {
-		m.makeRoom(ctx, max(firstReserve, want+want/4))
+	switch {
+	case have > 0:
+	case want > firstReserve:
+		m.fill(want)
+	default:
+		m.makeRoom(ctx, firstReserve)
+	}
+}
+
+// fill begins to give an empty VPP so many interfaces.
+func (m *Mechanism) fill(count int) {
+	m.filled()
+	release := m.o.VPP.HoldSetups()
+	m.reserve.mu.Lock()
+	defer m.reserve.mu.Unlock()
+	m.reserve.length = count
+	m.reserve.filling = filling{left: count, release: release, timer: time.AfterFunc(quiet, m.filled)}
+}
+
+// made counts an interface that was made, or could not be.
+func (m *Mechanism) made() {
+	m.reserve.mu.Lock()
+	f := &m.reserve.filling
+	if f.release == nil {
+		m.reserve.mu.Unlock()
+		return
+	}
+	f.left--
+	f.timer.Reset(quiet)
+	last := f.left <= 0
+	m.reserve.mu.Unlock()
+	if last {
+		m.filled()
+	}
+}
+
+// filled ends the filling of VPP, if it is being filled.
+func (m *Mechanism) filled() {
+	m.reserve.mu.Lock()
+	defer m.reserve.mu.Unlock()
+	f := &m.reserve.filling
+	if f.release == nil {
+		return
+	}
+	f.timer.Stop()
+	f.release()
+	m.reserve.length -= max(f.left, 0)
+	m.reserve.filling = filling{}
+	m.note()
+}
+
+// note writes how long the list is, for the next agent.
+func (m *Mechanism) note() {
+	err := os.WriteFile(m.reserveFile(), fmt.Appendf(nil, "%s %d\n", m.o.VPP.Process(), m.reserve.length), 0o600)
+	if err != nil {
+		m.log.Warn("the length of VPP's list of memif interfaces was not noted", "err", err)
 	}
 }
 
@@ -81,9 +147,8 @@ func (m *Mechanism) makeRoom(ctx context.Context, count int) {
 	}
 	if err == nil {
 		m.reserve.length = count
-		err = os.WriteFile(m.reserveFile(), fmt.Appendf(nil, "%s %d\n", m.o.VPP.Process(), count), 0o600)
-	}
-	if err != nil {
+		m.note()
+	} else {
 		m.log.Warn("VPP's list of memif interfaces was not made longer", "interfaces", count, "err", err)
 	}
 	if err := os.Remove(m.reserveFile() + ".sock"); err != nil && !os.IsNotExist(err) {
