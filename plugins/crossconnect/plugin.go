@@ -65,7 +65,8 @@ type Plugin struct {
 	prepared    map[string]prepared // by id
 	seen        int64               // the newest revision that the watch has delivered
 	subscribers []func(Event)
-	waiting     map[string]chan struct{} // by id: closed at the next change
+	waiting     map[string]chan struct{}     // by id: closed at the next change
+	said        []*models.CrossConnectStatus // changes of state that are still to be logged
 }
 
 // New makes a Plugin that does nothing until Start.
@@ -150,7 +151,7 @@ func (p *Plugin) batch(ctx context.Context, b store.Batch) {
 			p.wake(id)
 		}
 	}
-	p.mu.Unlock()
+	p.unlock()
 	if b.Snapshot {
 		p.begin(ctx)
 	}

@@ -32,7 +32,7 @@ type record struct {
 // its OnStatus.
 func (p *Plugin) EngineStatus(s reconcile.Status) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	r := p.records[s.Group]
 	if r == nil || s.State == reconcile.Applying || s.Revision == provisional {
 		return
@@ -51,7 +51,7 @@ func (p *Plugin) EngineStatus(s reconcile.Status) {
 // LinkChanged recomputes the status after a mechanism has seen a link change.
 func (p *Plugin) LinkChanged(id string) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	if r := p.records[id]; r != nil && !r.deleted && !r.ending && r.settled > 0 {
 		p.update(id, r)
 	}
@@ -62,12 +62,8 @@ func (p *Plugin) update(id string, r *record) {
 	status := p.statusOf(id, r)
 	changed := !proto.Equal(status, r.status)
 	if changed {
-		level := p.log.Info
-		if status.State == models.State_FAILED {
-			level = p.log.Warn
-		}
 		if r.status.GetState() != status.State || r.status.GetReason() != status.Reason {
-			level("cross-connect", "connection", id, "state", status.State.String(), "reason", status.Reason)
+			p.said = append(p.said, status)
 		}
 		r.status = status
 		p.publisher.put(id, status)
@@ -76,10 +72,27 @@ func (p *Plugin) update(id string, r *record) {
 	p.wake(id)
 }
 
+// unlock releases p.mu and only then logs what has changed: who waits does not wait for that.
+func (p *Plugin) unlock() {
+	said := p.said
+	p.said = nil
+	p.mu.Unlock()
+	for _, s := range said {
+		switch s.State {
+		case models.State_STATE_UNSPECIFIED:
+			p.log.Info("cross-connect", "connection", s.Id, "state", "GONE")
+		case models.State_FAILED:
+			p.log.Warn("cross-connect", "connection", s.Id, "state", s.State.String(), "reason", s.Reason)
+		default:
+			p.log.Info("cross-connect", "connection", s.Id, "state", s.State.String(), "reason", s.Reason)
+		}
+	}
+}
+
 // gone forgets a record of which nothing is left. p.mu is held.
 func (p *Plugin) gone(id string, r *record) {
 	delete(p.records, id)
-	p.log.Info("cross-connect", "connection", id, "state", "GONE")
+	p.said = append(p.said, &models.CrossConnectStatus{Id: id})
 	p.publisher.remove(id)
 	r.desired, r.status = nil, nil
 	p.notify(id, r)
