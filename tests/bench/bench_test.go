@@ -8,7 +8,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -20,10 +19,7 @@ import (
 	"time"
 
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
-	"google.golang.org/grpc"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
-	"go.patchbay.dev/plugins/fdpass"
 	"go.patchbay.dev/plugins/linux"
 	"go.patchbay.dev/plugins/store"
 	"go.patchbay.dev/tests/lab"
@@ -42,6 +38,9 @@ type row struct{ what, figure, against, ratio, target string }
 var table []row
 
 func TestMain(m *testing.M) {
+	if socket := os.Getenv(relayEnv); socket != "" {
+		runRelay(socket)
+	}
 	code := m.Run()
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\nmeasured\tfigure\tagainst\tratio\twanted")
@@ -67,7 +66,6 @@ type floor struct {
 	store *store.Store
 	ns    *linux.Namespaces
 	a, b  *linux.Namespace
-	relay healthpb.HealthClient
 	n     int
 }
 
@@ -87,8 +85,7 @@ func newFloor(t *testing.T) *floor {
 		check(t, err)
 	}
 	t.Cleanup(func() { a.Close(); b.Close(); ns.Close(); s.Close() })
-	endpoint := serve(t, relay{}, dir+"/endpoint.sock")
-	return &floor{store: s, ns: ns, a: a, b: b, relay: serve(t, relay{next: endpoint}, dir+"/agent.sock")}
+	return &floor{store: s, ns: ns, a: a, b: b}
 }
 
 func check(t *testing.T, err error) {
@@ -132,43 +129,6 @@ func (f *floor) once(t *testing.T) time.Duration {
 	return took
 }
 
-// hops is one empty call from a client to a server that makes one to another, over unix
-// sockets, as a request is passed on.
-func (f *floor) hops(t *testing.T) time.Duration {
-	t.Helper()
-	start := time.Now()
-	_, err := f.relay.Check(t.Context(), &healthpb.HealthCheckRequest{})
-	check(t, err)
-	return time.Since(start)
-}
-
-// relay passes calls on to next, if there is one.
-type relay struct {
-	healthpb.UnimplementedHealthServer
-	next healthpb.HealthClient
-}
-
-func (r relay) Check(ctx context.Context, in *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
-	if r.next != nil {
-		return r.next.Check(ctx, in)
-	}
-	return &healthpb.HealthCheckResponse{}, nil
-}
-
-// serve serves a relay and gives a client of it.
-func serve(t *testing.T, r relay, socket string) healthpb.HealthClient {
-	t.Helper()
-	l, err := net.Listen("unix", socket)
-	check(t, err)
-	s := grpc.NewServer(grpc.Creds(fdpass.Credentials()))
-	healthpb.RegisterHealthServer(s, r)
-	go s.Serve(l)
-	c, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(fdpass.Credentials()))
-	check(t, err)
-	t.Cleanup(func() { c.Close(); s.Stop() })
-	return healthpb.NewHealthClient(c)
-}
-
 // bed is an agent with clients and endpoints.
 type bed struct {
 	agent  *lab.Agent
@@ -208,13 +168,13 @@ func (b *bed) connect(t *testing.T) (*networkservice.Connection, time.Duration) 
 
 // compare takes turns between the agent, the floor, and the floor with the two gRPC calls
 // that no request can do without; what it connects it closes again.
-func (b *bed) compare(t *testing.T, f *floor) (agent, bare, called time.Duration) {
+func (b *bed) compare(t *testing.T, f *floor, h *hops) (agent, bare, called time.Duration) {
 	t.Helper()
 	var agents, bares, calls []time.Duration
 	for range rounds {
 		once := f.once(t)
 		bares = append(bares, once)
-		calls = append(calls, once+f.hops(t))
+		calls = append(calls, once+h.once(t))
 		conn, took := b.connect(t)
 		agents = append(agents, took)
 		b.client.Disconnect(conn)
@@ -224,11 +184,11 @@ func (b *bed) compare(t *testing.T, f *floor) (agent, bare, called time.Duration
 }
 
 func TestBench(t *testing.T) {
-	f, b := newFloor(t), newBed(t)
+	f, b, h := newFloor(t), newBed(t), newHops(t)
 	for range 10 {
 		b.connect(t)
 	}
-	few, bare, called := b.compare(t, f)
+	few, bare, called := b.compare(t, f, h)
 	table = append(table,
 		row{"request to reply, 10 live", ms(few), "floor " + ms(bare), ratio(few, bare), "≤ 1.5"},
 		row{"request to reply, 10 live", ms(few), "floor and two bare gRPC calls " + ms(called), ratio(few, called), ""})
@@ -238,7 +198,7 @@ func TestBench(t *testing.T) {
 	for b.live < many {
 		b.connect(t)
 	}
-	lots, bareLots, _ := b.compare(t, f)
+	lots, bareLots, _ := b.compare(t, f, h)
 	table = append(table,
 		row{"request to reply, 1,000 live", ms(lots), "floor " + ms(bareLots), ratio(lots, bareLots), ""},
 		row{"request to reply, 1,000 live", ms(lots), "10 live " + ms(few), ratio(lots, few), "≤ 1.3"})
