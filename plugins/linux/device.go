@@ -29,12 +29,12 @@ type GRE struct {
 	Key           uint32
 }
 
-// IPIP carries IP in IP: RFC 2003, 2473 and 4213.
+// IPIP carries IP in IP, of both versions: RFC 2003, 2473 and 4213.
 type IPIP struct{ Local, Remote netip.Addr }
 
 // WireGuard carries IP, encrypted, to one peer.
 type WireGuard struct {
-	PrivateKey [32]byte
+	PrivateKey PrivateKey
 	Port       uint16 // UDP, that this end listens on
 	PeerKey    [32]byte
 	Peer       netip.AddrPort
@@ -62,10 +62,11 @@ func (g GRE) DeviceKind() string {
 	return "ip6gre"
 }
 
-// DeviceKind is the kernel's word for it.
+// DeviceKind is the kernel's word for it. Of its kinds over IPv4, ipip takes no IPv6; sit takes
+// both.
 func (i IPIP) DeviceKind() string {
 	if i.Local.Is4() {
-		return "ipip"
+		return "sit"
 	}
 	return "ip6tnl"
 }
