@@ -19,10 +19,8 @@ func (n *Namespaces) Missing() string {
 		return err.Error()
 	}
 	// An Ethernet address of one byte is refused only by a kernel that knows the kind.
-	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
-	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated(kindVeth))
 	r := newRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL,
-		nl.NewIfInfomsg(unix.AF_UNSPEC), nl.NewRtAttr(unix.IFLA_ADDRESS, []byte{2}), info)
+		nl.NewIfInfomsg(unix.AF_UNSPEC), nl.NewRtAttr(unix.IFLA_ADDRESS, []byte{2}), linkInfo(kindVeth, nil))
 	c, err := newConn(new(atomic.Uint64)) // it changes nothing, so it does not count
 	if err != nil {
 		return err.Error()

@@ -29,8 +29,13 @@ type Link struct {
 	Up      bool
 	Running bool // up, and so is the other end
 	Ours    bool // made by this agent, by its group
-	Tun     bool // it ends in a program, not in another interface (kind tun: a tap or a TUN)
-	group   uint32
+	// Loopback: it is lo.
+	Loopback bool
+	Kind     string
+	// Device is what a tunnel is like; nil: it is none that could be made here. Of WireGuard's
+	// it is complete only from [Namespace.Device] and in a [Survey].
+	Device Device
+	group  uint32
 	// Peer is the other end of a pair. Its NSID means something only if PeerKnown: from
 	// within a namespace, and of one that is dying, the kernel does not tell it.
 	Peer      Place
@@ -136,6 +141,7 @@ func parseLink(body []byte) (Link, bool) {
 		Up:      flags&unix.IFF_UP != 0,
 		Running: flags&unix.IFF_UP != 0 && flags&unix.IFF_LOWER_UP != 0, // IFF_RUNNING lags behind
 		Peer:    Place{NSID: here}, PeerKnown: true,
+		Loopback: flags&unix.IFF_LOOPBACK != 0,
 	}
 	for kind, v := range attrs(body[unix.SizeofIfInfomsg:]) {
 		switch kind {
@@ -144,7 +150,9 @@ func parseLink(body []byte) (Link, bool) {
 		case unix.IFLA_IFALIAS:
 			l.Alias = text(v)
 		case unix.IFLA_ADDRESS:
-			copy(l.MAC[:], v)
+			if len(v) == len(l.MAC) { // a tunnel that carries IP has its own address there
+				l.MAC = MAC(v)
+			}
 		case unix.IFLA_MTU:
 			l.MTU = int(u32(v))
 		case unix.IFLA_GROUP:
@@ -156,7 +164,7 @@ func parseLink(body []byte) (Link, bool) {
 		case unix.IFLA_STATS64:
 			l.Counters = parseCounters(v)
 		case unix.IFLA_LINKINFO:
-			l.Tun = isTun(v)
+			l.Kind, l.Device = parseInfo(v)
 		}
 	}
 	return l, true
@@ -220,10 +228,16 @@ func (n *Namespaces) linksIn(ids []int) (all []Link, err error) {
 	return all, err
 }
 
+// Tun tells whether it ends in a program, not in another interface: a tap or a TUN.
+func (l Link) Tun() bool { return l.Kind == kindTun }
+
+// Veth tells whether it is an end of a pair.
+func (l Link) Veth() bool { return l.Kind == kindVeth }
+
 // ours places links of one namespace and drops those that were not made by this agent.
 func (n *Namespaces) ours(links []Link, nsid int, agents bool) []Link {
 	for i := range links {
 		n.place(&links[i], nsid, agents)
 	}
-	return slices.DeleteFunc(links, func(l Link) bool { return !l.Ours })
+	return slices.DeleteFunc(links, func(l Link) bool { return !l.Ours || !made(l.Kind) })
 }

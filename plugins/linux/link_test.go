@@ -23,7 +23,7 @@ func TestAPairIsMadeInBothNamespacesAndCarriesPackets(t *testing.T) {
 	check(t, err)
 	want := Link{
 		Place: la.Place, Name: "nsm0", Alias: "patchbay:c1:client", MAC: Tag{"c1", Client}.MAC(), MTU: 1500,
-		Up: true, Running: true, Ours: true, group: n.group, Peer: lb.Place, PeerKnown: true, Counters: l.Counters,
+		Up: true, Running: true, Ours: true, Kind: kindVeth, group: n.group, Peer: lb.Place, PeerKnown: true, Counters: l.Counters,
 	}
 	if l != want {
 		t.Errorf("found %+v, want %+v", l, want)

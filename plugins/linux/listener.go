@@ -137,6 +137,11 @@ func (l *listener) tell(n *Namespaces, b []byte, nsid int) error {
 				n.place(&link, nsid, false)
 				l.link(link, h.Type == unix.RTM_DELLINK)
 			}
+		case unix.RTM_NEWNSID:
+			// It may be the agent's own that was numbered, by which its events then come.
+			if n.self.Load() == Own {
+				n.learnSelf()
+			}
 		case unix.RTM_DELNSID:
 			// Only those of the agent's own namespace mean the agent's numbers.
 			if id, ok := parseNSID(body); ok && nsid == Own {

@@ -36,6 +36,7 @@ type Namespaces struct {
 	self      atomic.Int32 // nsid that somebody gave the agent's own namespace, mostly Own
 	finder    finder
 	opened    idleNamespaces
+	support   support
 	closed    bool // guarded by opened.mu
 	listener  listener
 	presence  *Presence

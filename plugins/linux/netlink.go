@@ -45,7 +45,7 @@ func attrText(kind int, s string) *nl.RtAttr {
 // in fours, NEW, DEL, GET, SET (linux/rtnetlink.h).
 func mutates(kind uint16) bool { return (kind-unix.RTM_BASE)&3 != 2 }
 
-// A conn is a route netlink socket, which acts in the namespace it was opened in.
+// A conn is a netlink socket, mostly a route one, which acts in the namespace it was opened in.
 // One goroutine at a time may use it.
 type conn struct {
 	fd        int
@@ -61,9 +61,14 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // newConn opens a socket in the calling thread's namespace.
 func newConn(mutations *atomic.Uint64) (*conn, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	return newConnOf(unix.NETLINK_ROUTE, mutations)
+}
+
+// newConnOf opens one for another protocol of netlink.
+func newConnOf(protocol int, mutations *atomic.Uint64) (*conn, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
-		return nil, fmt.Errorf("open a route netlink socket: %w", err)
+		return nil, fmt.Errorf("open a netlink socket: %w", err)
 	}
 	for _, o := range []int{unix.NETLINK_EXT_ACK, unix.NETLINK_CAP_ACK, unix.NETLINK_GET_STRICT_CHK} {
 		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, o, 1); err != nil {

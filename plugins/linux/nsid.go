@@ -83,6 +83,21 @@ func parseNSID(body []byte) (int, bool) {
 	return -1, false
 }
 
+// learnSelf asks for the number of the agent's own namespace within itself. The kernel gives
+// it one when it first speaks there of an interface elsewhere whose underlay is here.
+func (n *Namespaces) learnSelf() {
+	err := n.at(func(c *conn) error {
+		own, err := c.assigned(n.ownFd)
+		if err == nil {
+			n.self.Store(int32(own))
+		}
+		return err
+	})
+	if err != nil {
+		n.log.Warn("events of the agent's own network namespace may be missed", "error", err)
+	}
+}
+
 // sureList is how many numbers a dump surely holds, and gap how many free ones in a row
 // are taken for the end: see nsids.
 const (

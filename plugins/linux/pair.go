@@ -39,9 +39,7 @@ func (n *Namespaces) CreatePair(a, b End) error {
 		peer.AddChild(part)
 	}
 	peer.AddChild(attrU32(unix.IFLA_NET_NS_FD, uint32(b.NS.fd)))
-	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
-	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated(kindVeth))
-	info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddChild(peer)
+	info := linkInfo(kindVeth, attributes{peer})
 	parts := append([]nl.NetlinkRequestData{nl.NewIfInfomsg(unix.AF_UNSPEC)}, a.attrs()...)
 	if err := c.one(newRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, append(parts, info)...)); err != nil {
 		return fmt.Errorf("create a pair %q in %q and %q in %q: %w", a.Name, a.NS.ref, b.Name, b.NS.ref, err)

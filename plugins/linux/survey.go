@@ -121,7 +121,9 @@ func (ns *Namespace) surveyInto(s *Survey) error {
 	if err == nil {
 		alive := tables(all)
 		s.Links = ns.n.ours(all, nsid, false)
-		err = c.survey(s, alive)
+		if err = ns.complete(s.Links); err == nil {
+			err = c.survey(s, alive)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("look through network namespace %q: %w", ns.ref, err)

@@ -22,18 +22,11 @@ const limit = 5 * time.Minute
 
 // A machine with /dev/vhost-net: VPP's taps by themselves, and under the agent.
 func TestTaps(t *testing.T) {
-	if os.Getenv(want) == "" {
-		report.Skip(t, want, "a machine in QEMU takes minutes; make test-vm sets it")
-	}
+	packages := fetch(t)
 	path, version, ok := vpptest.Find()
 	if !ok {
 		report.Skip(t, "VPP", "it is neither in $"+vpptest.Prefix+" nor in /opt/vpp nor in PATH")
 	}
-	packages, err := Fetch()
-	if err != nil {
-		report.Skip(t, "QEMU and a kernel from Debian's packages", err.Error())
-	}
-	report.Part(t, "Linux in QEMU", packages.Kernel)
 	report.Part(t, "VPP in QEMU", version)
 	for _, s := range []struct{ name, folder, run string }{
 		{"vppapi", "./vppapi", "TestTapContract/vpp"},
@@ -45,27 +38,71 @@ func TestTaps(t *testing.T) {
 			addVPP(t, tree, path)
 			build(t, tree, "/bin/patchbay", "build", "./agent/cmd/patchbay")
 			build(t, tree, "/bin/guest.test", "test", "-c", s.folder)
-			g := &Guest{
-				Packages: packages, Tree: tree, MemoryMB: 2048, Limit: limit, Output: os.Stdout,
+			run(t, &Guest{
+				Packages: packages, Tree: tree, MemoryMB: 2048,
 				Modules: []string{"tun", "vhost_net", "veth"},
 				Env:     []string{vpptest.Prefix + "=" + prefix(path), "PATCHBAY_BINARY=/bin/patchbay", vpptest.Slow + "=4"},
-				Command: fmt.Sprintf("cd /root; /bin/guest.test -test.v -test.run '%s' -test.timeout %v", s.run, limit-30*time.Second),
-			}
-			began := time.Now()
-			status, err := g.Run(t.Context())
-			if errors.Is(err, ErrTime) { // an emulated machine hangs now and then
-				t.Log("a second try:", err)
-				status, err = g.Run(t.Context())
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if status != 0 {
-				t.Errorf("exit status %d", status)
-			}
-			t.Logf("%v", time.Since(began).Round(time.Second))
+			}, s.run)
 		})
 	}
+}
+
+// A kernel with every kind of tunnels, and one that has only VXLAN.
+func TestTunnelDevices(t *testing.T) {
+	packages := fetch(t)
+	for _, s := range []struct {
+		name, folder, run string
+		modules           []string
+		env               string
+	}{
+		{"all kinds", "./plugins/linux", "TestTunnels|TestWhatTheKernelSupports", devices, "PATCHBAY_TEST_DEVICES=1"},
+		{"VXLAN only", "./plugins/linux", "TestWhatTheKernelSupports", []string{"vxlan"},
+			"PATCHBAY_TEST_LACKS='geneve gre gretap ip6gre ip6gretap sit ip6tnl wireguard'"},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			tree := NewTree()
+			addTools(t, tree)
+			build(t, tree, "/bin/guest.test", "test", "-c", s.folder)
+			run(t, &Guest{Packages: packages, Tree: tree, MemoryMB: 1024, Modules: append([]string{"veth"}, s.modules...), Env: []string{s.env}}, s.run)
+		})
+	}
+}
+
+// devices are the modules that have the kernel's tunnels.
+var devices = []string{"vxlan", "geneve", "ip_gre", "ip6_gre", "sit", "ip6_tunnel", "wireguard"}
+
+// fetch gives what guests are made of, or skips the test.
+func fetch(t *testing.T) *Packages {
+	t.Helper()
+	if os.Getenv(want) == "" {
+		report.Skip(t, want, "a machine in QEMU takes minutes; make test-vm sets it")
+	}
+	packages, err := Fetch()
+	if err != nil {
+		report.Skip(t, "QEMU and a kernel from Debian's packages", err.Error())
+	}
+	report.Part(t, "Linux in QEMU", packages.Kernel)
+	return packages
+}
+
+// run runs those tests of /bin/guest.test that a pattern names.
+func run(t *testing.T, g *Guest, pattern string) {
+	t.Helper()
+	g.Limit, g.Output = limit, os.Stdout
+	g.Command = fmt.Sprintf("cd /root; /bin/guest.test -test.v -test.run '%s' -test.timeout %v", pattern, limit-30*time.Second)
+	began := time.Now()
+	status, err := g.Run(t.Context())
+	if errors.Is(err, ErrTime) { // an emulated machine hangs now and then
+		t.Log("a second try:", err)
+		status, err = g.Run(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+	t.Logf("%v", time.Since(began).Round(time.Second))
 }
 
 // prefix is the folder that VPP is installed in.
@@ -74,7 +111,7 @@ func prefix(vpp string) string { return filepath.Dir(filepath.Dir(vpp)) }
 // plugins of VPP that are needed; each takes time to load.
 var plugins = []string{"af_packet", "l3xc", "memif", "vhost", "ping"}
 
-// addVPP adds VPP, and the programs that the tests call.
+// addVPP adds VPP, and the programs that tests call.
 func addVPP(t *testing.T, tree *Tree, vpp string) {
 	t.Helper()
 	libraries := []string{filepath.Join(prefix(vpp), "lib", "x86_64-linux-gnu"), filepath.Join(prefix(vpp), "lib")}
@@ -87,15 +124,23 @@ func addVPP(t *testing.T, tree *Tree, vpp string) {
 			}
 		}
 	}
+	for _, p := range programs {
+		if err := tree.Program(p, libraries...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	addTools(t, tree)
+}
+
+// addTools adds this machine's programs that tests call.
+func addTools(t *testing.T, tree *Tree) {
+	t.Helper()
 	for _, name := range []string{"ip", "ping", "nsenter"} {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			report.Skip(t, name, "the guest has this machine's")
 		}
-		programs = append(programs, path)
-	}
-	for _, p := range programs {
-		if err := tree.Program(p, libraries...); err != nil {
+		if err := tree.Program(path); err != nil {
 			t.Fatal(err)
 		}
 	}

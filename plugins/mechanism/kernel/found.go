@@ -44,8 +44,8 @@ type gathering struct {
 
 // add sorts an interface by its tag or, if the agent died before it set one, by its address.
 func (g *gathering) add(l linux.Link) {
-	if l.Tun {
-		return // see tapDescriptor
+	if !l.Veth() {
+		return // see tapDescriptor and deviceDescriptor
 	}
 	tag, ok := linux.ParseTag(l.Alias)
 	if !ok && l.Alias == "" {
@@ -156,7 +156,7 @@ func configsIn(l *look, wanted map[string]IPConfig) []reconcile.Found[IPConfig] 
 			}
 			key := ipKey(tag)
 			want, isWanted := wanted[key]
-			spec := IPConfig{NetNS: ref, Name: link.Name, Port: want.Port, Tap: link.Tun, Config: s.With(link.Index, want.Addresses)}
+			spec := IPConfig{NetNS: ref, Name: link.Name, Port: want.Port, Tap: link.Tun(), Config: s.With(link.Index, want.Addresses)}
 			here := l.byRef[want.NetNS] == s
 			if here {
 				spec.NetNS = want.NetNS

@@ -96,7 +96,7 @@ func (d tapDescriptor) makeTap(ctx context.Context, ns *linux.Namespace, key str
 	}
 	link, err = ns.LinkByName(spec.Name)
 	if there {
-		if err == nil && link.Tun && link.Ours && link.Alias == spec.Tag {
+		if err == nil && link.Tun() && link.Ours && link.Alias == spec.Tag {
 			return port.Index, link, false, nil
 		}
 		if err = d.deleteTap(ctx, key, spec, port.Index); err != nil {
@@ -184,7 +184,7 @@ func (d tapDescriptor) delete(ctx context.Context, key string, spec Tap) error {
 // machine can still see it, and VPP's main thread has better to do.
 func (d tapDescriptor) deleteTap(ctx context.Context, key string, spec Tap, index vppapi.Index) error {
 	link, err := d.link(key, spec)
-	if err == nil && link.Tun && link.Alias == spec.Tag {
+	if err == nil && link.Tun() && link.Alias == spec.Tag {
 		err = d.ns.DeleteLink(link)
 	} else if errors.Is(err, linux.ErrNoLink) || errors.Is(err, linux.ErrNoNamespace) {
 		err = nil
@@ -295,7 +295,7 @@ func (l *look) taps() map[string][]linux.Link {
 	all := map[string][]linux.Link{}
 	add := func(links []linux.Link) {
 		for _, link := range links {
-			if link.Tun {
+			if link.Tun() {
 				all[link.Alias] = append(all[link.Alias], link)
 			}
 		}
