@@ -234,6 +234,14 @@ func (l Link) Tun() bool { return l.Kind == kindTun }
 // Veth tells whether it is an end of a pair.
 func (l Link) Veth() bool { return l.Kind == kindVeth }
 
+// Resembles tells whether it is such a tunnel, as far as a link tells.
+func (l Link) Resembles(d Device) bool {
+	if _, ok := l.Device.(WireGuard); ok {
+		return l.Kind == d.DeviceKind()
+	}
+	return SameDevice(l.Device, d)
+}
+
 // ours places links of one namespace and drops those that were not made by this agent.
 func (n *Namespaces) ours(links []Link, nsid int, agents bool) []Link {
 	for i := range links {

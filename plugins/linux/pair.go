@@ -48,12 +48,15 @@ func (n *Namespaces) CreatePair(a, b End) error {
 }
 
 func (e End) attrs() []nl.NetlinkRequestData {
-	return []nl.NetlinkRequestData{
+	parts := []nl.NetlinkRequestData{
 		attrText(unix.IFLA_IFNAME, e.Name),
-		nl.NewRtAttr(unix.IFLA_ADDRESS, e.MAC[:]),
 		attrU32(unix.IFLA_MTU, uint32(e.MTU)),
 		attrU32(unix.IFLA_GROUP, e.NS.n.group),
 	}
+	if e.MAC != (MAC{}) {
+		parts = append(parts, nl.NewRtAttr(unix.IFLA_ADDRESS, e.MAC[:]))
+	}
+	return parts
 }
 
 // A Change of an interface: what is zero stays as it is.

@@ -15,7 +15,7 @@ var ErrTunnelTaken = errors.New("the tunnel is taken")
 // CreateDevice makes a tunnel's interface in e's namespace, down and marked by [Group] as
 // ours, with its underlay in the agent's. What remains is to set name, alias and up: until
 // Linux 6.15 a name must be free in the agent's namespace, too, so e's is a passing one that
-// nobody else has. MAC is for devices that carry frames. The error wraps ErrTunnelTaken, and
+// nobody else has. Its MAC is zero for a device that carries no frames. The error wraps ErrTunnelTaken, and
 // says by whom, if another interface is the end of such a tunnel.
 func (n *Namespaces) CreateDevice(e End, d Device) error {
 	err := n.createDevice(e, d)
@@ -124,9 +124,10 @@ func (n *Namespaces) rival(d Device, err error) error {
 	return err
 }
 
-// below tells whether the underlay of a tunnel is in the agent's namespace.
+// below tells whether the underlay of a tunnel is in the agent's namespace, or may be: of
+// GENEVE some kernels (6.12 is one) do not say it.
 func (n *Namespaces) below(l Link) bool {
-	return l.PeerKnown && (l.Peer.NSID == Own || l.Peer.NSID == int(n.self.Load()))
+	return l.Kind == kindGENEVE || l.PeerKnown && (l.Peer.NSID == Own || l.Peer.NSID == int(n.self.Load()))
 }
 
 // collide tells whether the kernel takes two tunnels for the same.

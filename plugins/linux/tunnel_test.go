@@ -4,27 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 
 	"go.patchbay.dev/plugins/linux/nstest"
-	"go.patchbay.dev/tests/report"
 )
-
-// needKind skips what this kernel has no devices for. Where they must be there, as in the
-// machine of make test-vm, PATCHBAY_TEST_DEVICES makes their absence a failure.
-func needKind(t *testing.T, kind string) {
-	t.Helper()
-	n := newNamespaces(t)
-	missing := n.Supports(kind)
-	if missing != "" && os.Getenv("PATCHBAY_TEST_DEVICES") != "" {
-		t.Fatalf("this node %s", missing)
-	}
-	if missing != "" {
-		report.Skip(t, "devices of kind "+kind, "this kernel "+missing+"; make test-vm has it")
-	}
-}
 
 // A tunnelTest is what a copy of the test needs to know.
 type tunnelTest struct {
@@ -92,7 +76,7 @@ func TestTunnelsBetweenTwoNodes(t *testing.T) {
 				a, b = netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
 			}
 			d := c.device(tunnelTest{}, a, b)
-			needKind(t, d.DeviceKind())
+			nstest.NeedDevices(t, d.DeviceKind(), newNamespaces(t).Supports(d.DeviceKind()))
 			u := nstest.NewUnderlay(t, c.ipv6)
 			keys := wireGuardKeys()
 			var ends [2]tunnelTest
@@ -132,7 +116,10 @@ func (x tunnelTest) play(t *testing.T, role string, device func(x tunnelTest, lo
 	_, err = ns.NSID()
 	check(t, err)
 	d := device(x, netip.MustParseAddr(x.Underlay.Addresses[x.End]), netip.MustParseAddr(x.Underlay.Addresses[1-x.End]))
-	mac := MAC{2, 0, 0, 0, 0, byte(x.End + 1)}
+	var mac MAC
+	if d.Frames() {
+		mac = MAC{2, 0, 0, 0, 0, byte(x.End + 1)}
+	}
 	before := n.Mutations()
 	if role == "make" {
 		check(t, n.CreateDevice(End{ns, "passing0", mac, 1500 - d.Overhead()}, d))
@@ -153,7 +140,7 @@ func (x tunnelTest) play(t *testing.T, role string, device func(x tunnelTest, lo
 	if !l.Ours || l.Kind != d.DeviceKind() || !SameDevice(found, d) || l.MTU != 1500-d.Overhead() {
 		t.Errorf("%+v is %+v, want %+v", l, found, d)
 	}
-	if d.Frames() && l.MAC != mac || !d.Frames() && l.MAC != (MAC{}) {
+	if l.MAC != mac {
 		t.Errorf("its address is %s", l.MAC)
 	}
 	s, err := ns.Survey()

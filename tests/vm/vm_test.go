@@ -56,6 +56,7 @@ func TestTunnelDevices(t *testing.T) {
 		env               string
 	}{
 		{"all kinds", "./plugins/linux", "TestTunnels|TestWhatTheKernelSupports", devices, "PATCHBAY_TEST_DEVICES=1"},
+		{"under the engine", "./plugins/mechanism/kernel", "TestTwoWorkloadsOnTwoNodes|TestTunnel", devices, "PATCHBAY_TEST_DEVICES=1"},
 		{"VXLAN only", "./plugins/linux", "TestWhatTheKernelSupports", []string{"vxlan"},
 			"PATCHBAY_TEST_LACKS='geneve gre gretap ip6gre ip6gretap sit ip6tnl wireguard'"},
 	} {

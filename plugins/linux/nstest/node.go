@@ -2,8 +2,23 @@ package nstest
 
 import (
 	"fmt"
+	"os"
 	"testing"
 )
+
+// NeedDevices skips a test of devices that this kernel cannot make, if something is missing.
+// Where they must be there, as in the machine of make test-vm, PATCHBAY_TEST_DEVICES makes
+// that a failure.
+func NeedDevices(t testing.TB, kind, missing string) {
+	t.Helper()
+	if missing == "" {
+		return
+	}
+	if os.Getenv("PATCHBAY_TEST_DEVICES") != "" {
+		t.Fatalf("this node %s", missing)
+	}
+	t.Skipf("needs devices of kind %s: this kernel %s; make test-vm has it", kind, missing)
+}
 
 // Underlay is what two nodes, namespaces each, reach each other over.
 type Underlay struct {

@@ -95,7 +95,7 @@ func (d vethDescriptor) mend(tags [2]linux.Tag, spec Veth, ns opened, seen [2]li
 		}
 		now, err := ns[i].SetLink(links[i].Index, ch)
 		if err != nil {
-			return links, d.explain(e, ns[i], err)
+			return links, explain(e, ns[i], err)
 		}
 		links[i] = now
 	}
@@ -125,7 +125,7 @@ func difference(l linux.Link, e End, tag linux.Tag, mtu int) (ch linux.Change) {
 
 // explain says by whom a name is taken that an interface was to be given, and makes
 // errNoPair of a kernel's refusal to rename what is up.
-func (d vethDescriptor) explain(e End, ns *linux.Namespace, err error) error {
+func explain(e End, ns *linux.Namespace, err error) error {
 	switch {
 	case errors.Is(err, unix.EBUSY):
 		return errNoPair

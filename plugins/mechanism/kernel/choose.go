@@ -93,7 +93,7 @@ func (m *Mechanism) attachTap(x *models.CrossConnect, tag linux.Tag, end End, ow
 	}
 	return port, []reconcile.Value{
 		{Key: tapKey(tag), Spec: spec},
-		{Key: ipKey(tag), Spec: IPConfig{NetNS: end.NetNS, Name: end.Name, Tap: true, Config: config}},
+		{Key: ipKey(tag), Spec: IPConfig{NetNS: end.NetNS, Name: end.Name, Maker: tapKey(tag), Config: config}},
 	}, nil
 }
 

@@ -16,14 +16,7 @@ func (m *Mechanism) pairsIn(l *look, wanted map[string]Veth) []reconcile.Found[V
 			g.byMAC[spec.Ends[i].MAC] = tag
 		}
 	}
-	for _, s := range l.surveys {
-		for _, link := range s.Links {
-			g.add(link)
-		}
-	}
-	for _, link := range l.hidden {
-		g.add(link)
-	}
+	l.links(g.add)
 	known := g.pairs()
 	m.pairs.replace(KindVeth, known)
 	found := make([]reconcile.Found[Veth], len(known))
@@ -114,7 +107,7 @@ func (g *gathering) choose(key string, ends [2][]linux.Link) (a, b linux.Link, o
 			if !joined(x, y) {
 				continue
 			}
-			if !ok || (g.ref(g.wanted[key].Ends[0], x) == g.wanted[key].Ends[0].NetNS && g.ref(g.wanted[key].Ends[1], y) == g.wanted[key].Ends[1].NetNS) {
+			if !ok || (g.look.ref(g.wanted[key].Ends[0].NetNS, x) == g.wanted[key].Ends[0].NetNS && g.look.ref(g.wanted[key].Ends[1].NetNS, y) == g.wanted[key].Ends[1].NetNS) {
 				a, b, ok = x, y, true
 			}
 		}
@@ -122,27 +115,32 @@ func (g *gathering) choose(key string, ends [2][]linux.Link) (a, b linux.Link, o
 	return a, b, ok
 }
 
-// ref is a reference to the namespace that an interface is in: the one that is wanted,
-// if it leads there, else one that leads nowhere.
-func (g *gathering) ref(want End, l linux.Link) string {
-	if s := g.look.byRef[want.NetNS]; s != nil && s.NSID == l.NSID {
-		return want.NetNS
-	}
-	return fmt.Sprintf(":%d", l.NSID)
-}
-
 // pair describes what was found as a spec.
 func (g *gathering) pair(key string, links [2]linux.Link) *pair {
 	p := &pair{key: key, links: links, spec: Veth{MTU: links[0].MTU}}
 	for i, tag := range tagsOf(key) {
 		l := links[i]
-		p.spec.Ends[i] = End{NetNS: g.ref(g.wanted[key].Ends[i], l), Name: l.Name, MAC: l.MAC}
+		p.spec.Ends[i] = End{NetNS: g.look.ref(g.wanted[key].Ends[i].NetNS, l), Name: l.Name, MAC: l.MAC}
 		_, port := tag.Workload()
 		if (!l.Up && !port) || l.Alias != tag.String() || l.MTU != p.spec.MTU {
 			p.spec.broken = true
 		}
 	}
 	return p
+}
+
+// makerOf is the key of the value that makes an interface with a tag: of a pair that of one
+// to the forwarder only if that is wanted.
+func makerOf(l linux.Link, tag linux.Tag, wanted string) string {
+	switch {
+	case l.Tun():
+		return tapKey(tag)
+	case l.Device != nil:
+		return deviceKey(tag)
+	case wanted == portKey(tag):
+		return wanted
+	}
+	return vethKey(tag.ID)
 }
 
 // configsIn describes what is set on the interfaces that were seen.
@@ -156,7 +154,7 @@ func configsIn(l *look, wanted map[string]IPConfig) []reconcile.Found[IPConfig] 
 			}
 			key := ipKey(tag)
 			want, isWanted := wanted[key]
-			spec := IPConfig{NetNS: ref, Name: link.Name, Port: want.Port, Tap: link.Tun(), Config: s.With(link.Index, want.Addresses)}
+			spec := IPConfig{NetNS: ref, Name: link.Name, Maker: makerOf(link, tag, want.Maker), Config: s.With(link.Index, want.Addresses)}
 			here := l.byRef[want.NetNS] == s
 			if here {
 				spec.NetNS = want.NetNS

@@ -15,8 +15,7 @@ import (
 type IPConfig struct {
 	NetNS string // reference, canonical
 	Name  string // the interface's
-	Port  bool   // of a pair to the forwarder
-	Tap   bool   // of a tap of the forwarder's
+	Maker string // key of the value that makes the interface
 	linux.Config
 }
 
@@ -35,20 +34,17 @@ func tagOf(key string) linux.Tag {
 // ipDescriptor sets what is wanted on the ends of pairs.
 type ipDescriptor struct{ *Mechanism }
 
-// Dependencies of what is set on an interface are the pair.
-func (d ipDescriptor) Dependencies(key string, spec IPConfig) []string {
-	switch {
-	case spec.Tap:
-		return []string{tapKey(tagOf(key))}
-	case spec.Port:
-		return []string{portKey(tagOf(key))}
+// Dependencies of what is set on an interface are what makes that.
+func (d ipDescriptor) Dependencies(_ string, spec IPConfig) []string {
+	if spec.Maker == "" {
+		return nil // found, and of an interface that is gone
 	}
-	return []string{vethKey(tagOf(key).ID)}
+	return []string{spec.Maker}
 }
 
 // Equal compares by content; the order of addresses and routes means nothing.
 func (d ipDescriptor) Equal(found, want IPConfig) bool {
-	return found.NetNS == want.NetNS && found.Name == want.Name && found.Port == want.Port && found.Tap == want.Tap && found.Config.Equal(want.Config)
+	return found.NetNS == want.NetNS && found.Name == want.Name && found.Maker == want.Maker && found.Config.Equal(want.Config)
 }
 
 // Create sets what is wanted and is not there yet.
@@ -58,7 +54,7 @@ func (d ipDescriptor) Create(_ context.Context, key string, spec IPConfig) error
 
 // Update changes what differs between the interface and what is wanted.
 func (d ipDescriptor) Update(_ context.Context, key string, old, new IPConfig) error {
-	if old.NetNS != new.NetNS || old.Port != new.Port || old.Tap != new.Tap {
+	if old.NetNS != new.NetNS || old.Maker != new.Maker {
 		return reconcile.ErrRecreate
 	}
 	return d.configure(key, new, old.Config)

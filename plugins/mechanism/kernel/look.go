@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -104,6 +105,27 @@ func (l *look) add(ns *linux.Namespaces, links []linux.Link) error {
 		}
 	}
 	return nil
+}
+
+// ref is a reference to the namespace that an interface is in: the one that is wanted, if it
+// leads there, else one that leads nowhere.
+func (l *look) ref(wanted string, link linux.Link) string {
+	if s := l.byRef[wanted]; s != nil && s.NSID == link.NSID {
+		return wanted
+	}
+	return fmt.Sprintf(":%d", link.NSID)
+}
+
+// links calls f with every interface of ours.
+func (l *look) links(f func(linux.Link)) {
+	for _, s := range l.surveys {
+		for _, link := range s.Links {
+			f(link)
+		}
+	}
+	for _, link := range l.hidden {
+		f(link)
+	}
 }
 
 // surveys yields each survey once, with a reference to its namespace.

@@ -1,6 +1,7 @@
 // Package kernel is the mechanism KERNEL: a workload gets an interface of the Linux kernel
 // in its network namespace. Two such workloads on one node are linked by one veth pair,
-// with no forwarder in between; where there is VPP, a pair leads from a workload to VPP.
+// with no forwarder in between; between two nodes, the interface can itself be the end of
+// a tunnel. Where there is VPP, a pair leads from a workload to VPP.
 package kernel
 
 import (
@@ -21,6 +22,7 @@ const (
 	KindIPConfig = "ipconfig" // ipconfig/<id>/client, ipconfig/<id>/endpoint
 	KindHostIf   = "hostif"   // hostif/<id>/<side>, in VPP
 	KindTap      = "tap"      // tap/<id>/<side>, in VPP and in the kernel
+	KindDevice   = "device"   // device/<id>/<side>, a tunnel
 	KindNetNS    = "netns"    // netns/<reference>, a fact
 )
 
@@ -70,14 +72,23 @@ func (m *Mechanism) Type() string { return Type }
 // begins "node n1"; empty: it can.
 func (m *Mechanism) Missing() string { return m.ns.Missing() }
 
-// Offer says whether this node can serve the mechanism now, and if not, what is missing.
-func (m *Mechanism) Offer() *models.Offer {
-	o := &models.Offer{Type: Type, Dataplane: "kernel", Class: "LOCAL", Direct: true, Missing: m.ns.Missing()}
+// Offer says whether this node can serve the mechanism now, and if not, what is missing: by
+// VPP where that can, else by the kernel alone.
+func (m *Mechanism) Offer() *models.Offer { return m.Offers()[0] }
+
+// Offers are what each dataplane of this node can serve now: VPP joins workloads, the kernel
+// places them on a tunnel.
+func (m *Mechanism) Offers() []*models.Offer {
+	missing := m.ns.Missing()
+	all := []*models.Offer{{Type: Type, Dataplane: "kernel", Class: "LOCAL", Direct: true, Places: true, Version: version, Missing: missing}}
 	if m.vpp != nil && m.vpp.Missing(m.portPlugin()) == "" {
-		o.Dataplane, o.Joins = "vpp", true
+		all = append([]*models.Offer{{Type: Type, Dataplane: "vpp", Class: "LOCAL", Direct: true, Joins: true, Version: version, Missing: missing}}, all...)
 	}
-	return o
+	return all
 }
+
+// version of the parameters, see models.Offer.
+const version = 1
 
 // Kinds are those whose world ends with VPP.
 func (m *Mechanism) Kinds() []string {
@@ -87,13 +98,14 @@ func (m *Mechanism) Kinds() []string {
 	return []string{KindHostIf, KindTap}
 }
 
-// Register gives the engine the descriptors of veth pairs and of what is set on their
-// ends, and the facts of namespaces being there; changed is told of cross-connects whose
+// Register gives the engine the descriptors of veth pairs, of tunnels and of what is set on
+// them, and the facts of namespaces being there; changed is told of cross-connects whose
 // links come up or go down. It is called once, before ns and the engine are started.
 func (m *Mechanism) Register(e *reconcile.Engine, changed func(id string)) {
 	m.changed = changed
 	reconcile.Register(e, KindVeth, vethDescriptor{m})
 	reconcile.Register(e, KindIPConfig, ipDescriptor{m})
+	reconcile.Register(e, KindDevice, deviceDescriptor{m})
 	if m.vpp != nil {
 		reconcile.Register(e, KindHostIf, hostDescriptor{m})
 		reconcile.Register(e, KindTap, tapDescriptor{m})

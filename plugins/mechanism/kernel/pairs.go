@@ -8,7 +8,7 @@ import (
 	"go.patchbay.dev/plugins/linux"
 )
 
-// pairs are the veth pairs that are known to be there, and where.
+// pairs are the veth pairs, taps and tunnels that are known to be there, and where.
 type pairs struct {
 	mu      sync.Mutex
 	byKey   map[string]*pair
@@ -22,6 +22,8 @@ type pair struct {
 	spec  Veth
 	links [2]linux.Link
 	fresh [2]bool // nothing has been set on that end since it was made
+	// tunnel is what the interface is, where it is one.
+	tunnel linux.Device
 }
 
 func (t *pairs) init() {
@@ -43,6 +45,13 @@ func (t *pairs) set(key string, spec Veth, links [2]linux.Link, fresh bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.put(&pair{key: key, spec: spec, links: links, fresh: [2]bool{fresh, fresh}})
+}
+
+// setTunnel notes what a tunnel is like.
+func (t *pairs) setTunnel(key string, spec Device, link linux.Link, fresh bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.put(&pair{key: key, spec: spec.end(), tunnel: spec.Tunnel, links: [2]linux.Link{link}, fresh: [2]bool{fresh}})
 }
 
 func (t *pairs) put(p *pair) {
@@ -100,7 +109,7 @@ func (t *pairs) of(tag linux.Tag) (pair, int, bool) {
 }
 
 func (t *pairs) at(tag linux.Tag) (*pair, int) {
-	for _, key := range []string{portKey(tag), tapKey(tag)} {
+	for _, key := range []string{portKey(tag), tapKey(tag), deviceKey(tag)} {
 		if p := t.byKey[key]; p != nil {
 			return p, 0
 		}
@@ -149,7 +158,8 @@ func (m *Mechanism) end(key string) {
 
 // fits tells whether an end is as it should be.
 func (p *pair) fits(i int, l linux.Link) bool {
-	return belongs(l, tagsOf(p.key)[i], linux.MAC{}) && difference(l, p.spec.Ends[i], tagsOf(p.key)[i], p.spec.MTU) == linux.Change{}
+	return belongs(l, tagsOf(p.key)[i], linux.MAC{}) && difference(l, p.spec.Ends[i], tagsOf(p.key)[i], p.spec.MTU) == linux.Change{} &&
+		(p.tunnel == nil || l.Resembles(p.tunnel))
 }
 
 // side returns which end of the pair is at a place.
@@ -218,7 +228,7 @@ func (m *Mechanism) verify(key string) {
 func (m *Mechanism) intact(p pair) bool {
 	for i, seen := range p.links {
 		if seen.Index == 0 {
-			continue // a tap has one end
+			continue // a tap or a tunnel has one end
 		}
 		now, err := m.ns.LinkAt(seen.Place)
 		if err != nil && !errors.Is(err, linux.ErrNoLink) {

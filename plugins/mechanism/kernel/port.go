@@ -38,7 +38,7 @@ func (m *Mechanism) Attach(x *models.CrossConnect, side models.Side) (port model
 	}
 	return port, []reconcile.Value{
 		{Key: portKey(tag), Spec: Veth{MTU: host.MTU, Ends: [2]End{end, {NetNS: linux.OwnRef, Name: host.Name, MAC: outerMAC(tag)}}}},
-		{Key: ipKey(tag), Spec: IPConfig{NetNS: end.NetNS, Name: end.Name, Port: true, Config: config}},
+		{Key: ipKey(tag), Spec: IPConfig{NetNS: end.NetNS, Name: end.Name, Maker: portKey(tag), Config: config}},
 		{Key: hostKey(tag), Spec: host},
 	}, nil
 }

@@ -41,7 +41,7 @@ func (m *Mechanism) Pair(x *models.CrossConnect) ([]reconcile.Value, error) {
 		if err != nil {
 			return nil, under(string(side), err)
 		}
-		spec := IPConfig{NetNS: veth.Ends[i].NetNS, Name: veth.Ends[i].Name, Config: config}
+		spec := IPConfig{NetNS: veth.Ends[i].NetNS, Name: veth.Ends[i].Name, Maker: vethKey(x.GetId()), Config: config}
 		values = append(values, reconcile.Value{Key: ipKey(linux.Tag{ID: x.GetId(), Side: side}), Spec: spec})
 	}
 	return values, nil

@@ -293,17 +293,11 @@ func describeTap(look *look, t vppapi.TapFound, i vppapi.Interface, ends []linux
 // taps are the ends of taps that a look has seen, by their tags.
 func (l *look) taps() map[string][]linux.Link {
 	all := map[string][]linux.Link{}
-	add := func(links []linux.Link) {
-		for _, link := range links {
-			if link.Tun() {
-				all[link.Alias] = append(all[link.Alias], link)
-			}
+	l.links(func(link linux.Link) {
+		if link.Tun() {
+			all[link.Alias] = append(all[link.Alias], link)
 		}
-	}
-	for _, s := range l.surveys {
-		add(s.Links)
-	}
-	add(l.hidden)
+	})
 	return all
 }
 

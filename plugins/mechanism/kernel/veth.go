@@ -32,12 +32,13 @@ func vethKey(id string) string { return KindVeth + "/" + id }
 // portKey is the key of the pair that leads from a workload to the forwarder.
 func portKey(tag linux.Tag) string { return KindVeth + "/" + tag.ID + "/" + string(tag.Side) }
 
-// isPort tells whether a key is that of a pair to the forwarder.
-func isPort(key string) bool { return strings.Count(key, "/") == 2 }
+// isPort tells whether a key is that of a pair, or of a tap, to the forwarder.
+func isPort(key string) bool { return strings.Count(key, "/") == 2 && !isDevice(key) }
 
-// tagsOf are the tags of the ends of the pair with this key. A tap has one end.
+// tagsOf are the tags of the ends of the pair with this key. A tap or a tunnel has one end.
 func tagsOf(key string) [2]linux.Tag {
-	if rest, ok := strings.CutPrefix(key, KindTap+"/"); ok {
+	if isTap(key) || isDevice(key) {
+		_, rest, _ := strings.Cut(key, "/")
 		id, side, _ := strings.Cut(rest, "/")
 		return [2]linux.Tag{{ID: id, Side: linux.Side(side)}}
 	}

@@ -27,6 +27,8 @@ type node struct {
 	ns *linux.Namespaces
 	m  *Mechanism
 	e  *reconcile.Engine
+	// tunnel is what other mechanisms than KERNEL describe.
+	tunnel func(x *models.CrossConnect) models.Device
 
 	mu       sync.Mutex
 	statuses map[string]reconcile.Status
@@ -37,10 +39,16 @@ type node struct {
 // is killed, by the function returned or with the test.
 func start(t testing.TB, records ...*models.CrossConnect) (n *node, stop func()) {
 	t.Helper()
+	return startTunnels(t, nil, records...)
+}
+
+// startTunnels begins a node whose workloads are placed on tunnels.
+func startTunnels(t testing.TB, tunnel func(x *models.CrossConnect) models.Device, records ...*models.CrossConnect) (n *node, stop func()) {
+	t.Helper()
 	nstest.Need(t)
 	ns, err := linux.New(options(t))
 	check(t, err)
-	n = &node{t: t, ns: ns, m: New(ns, nil), statuses: map[string]reconcile.Status{}, told: make(chan struct{}, 1)}
+	n = &node{t: t, ns: ns, m: New(ns, nil), tunnel: tunnel, statuses: map[string]reconcile.Status{}, told: make(chan struct{}, 1)}
 	n.e = reconcile.New(reconcile.Options{MinBackoff: 10 * time.Millisecond, MaxBackoff: 100 * time.Millisecond, OnStatus: n.status})
 	n.m.Register(n.e, func(string) {})
 	check(t, ns.Start())
@@ -74,9 +82,19 @@ func (n *node) status(s reconcile.Status) {
 func (n *node) apply(x *models.CrossConnect) {
 	n.t.Helper()
 	check(n.t, models.ValidateCrossConnect(x))
-	values, err := n.m.Pair(x)
+	values, err := n.render(x)
 	check(n.t, err)
 	n.e.Apply(reconcile.Change{Group: x.Id, Values: values})
+}
+
+func (n *node) render(x *models.CrossConnect) ([]reconcile.Value, error) {
+	if x.Endpoint.Mechanism.Type != Type {
+		return n.m.Place(x, models.ClientSide, n.tunnel(x))
+	}
+	if x.Client.Mechanism.Type != Type {
+		return n.m.Place(x, models.EndpointSide, n.tunnel(x))
+	}
+	return n.m.Pair(x)
 }
 
 // want applies and waits until the cross-connect is there.
