@@ -2,7 +2,6 @@ package tests
 
 import (
 	"bufio"
-	"net/http"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,7 +11,7 @@ import (
 
 // scrape gives the agent's metrics by name with labels: `patchbay_store_up` → 1.
 func scrape(a *lab.Agent) map[string]float64 {
-	r, err := http.Get("http://" + a.HTTP + "/metrics")
+	r, err := a.Get("/metrics")
 	if err != nil {
 		return nil
 	}

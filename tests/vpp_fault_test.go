@@ -411,7 +411,7 @@ func TestNoStatsSegment(t *testing.T) {
 				t.Fatalf("there is %s", name)
 			}
 		}
-		r, err := http.Get("http://" + a.HTTP + "/readyz")
+		r, err := a.Get("/readyz")
 		if err != nil || r.StatusCode != http.StatusOK {
 			t.Fatalf("readyz: %v, %v", r, err)
 		}

@@ -200,28 +200,44 @@ func byName(paths map[identity]string) {
 
 // Locate finds paths to the namespaces with these nsids, where there are any.
 func (n *Namespaces) Locate(nsids map[int]bool) (refs []string, err error) {
+	err = n.eachFound(func(c *conn, ns *Namespace) error {
+		id, err := c.assigned(ns.fd)
+		if err == nil && nsids[id] {
+			refs = append(refs, ns.ref)
+		}
+		return err
+	})
+	return refs, err
+}
+
+// numberAll gives an nsid to every namespace that a path leads to.
+func (n *Namespaces) numberAll() error {
+	return n.eachFound(func(c *conn, ns *Namespace) error {
+		_, err := c.nsid(ns.fd)
+		return err
+	})
+}
+
+// eachFound opens every namespace but the agent's own that a path leads to. c is a socket in
+// the agent's own.
+func (n *Namespaces) eachFound(f func(c *conn, ns *Namespace) error) error {
 	paths, err := everywhere(n.own.dev)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	delete(paths, n.own)
-	err = n.at(func(c *conn) error {
+	return n.at(func(c *conn) error {
 		for _, path := range paths {
 			ns, err := n.openPath(path)
 			if err != nil {
 				continue // it has gone meanwhile
 			}
-			id, err := c.assigned(ns.fd)
-			if err = errors.Join(err, ns.Close()); err != nil {
+			if err = errors.Join(f(c, ns), ns.Close()); err != nil {
 				return err
-			}
-			if nsids[id] {
-				refs = append(refs, path)
 			}
 		}
 		return nil
 	})
-	return refs, err
 }
 
 // everywhere finds all namespaces that a path leads to. dev is the device of nsfs.

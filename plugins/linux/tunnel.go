@@ -99,29 +99,44 @@ func (n *Namespaces) leaves(g GENEVE) error {
 	return nil
 }
 
-// rival says by which interface a tunnel is taken, or gives err if there is none.
+// rival says by which interface a tunnel is taken, or gives err if it is in a namespace that
+// nobody can open.
 func (n *Namespaces) rival(d Device, err error) error {
-	ids, e := n.nsids(none) // learns n.self
-	if e != nil {
+	l, found, e := n.holder(d)
+	if e == nil && !found { // in one that the agent has not dealt with
+		if e = n.numberAll(); e == nil {
+			l, found, e = n.holder(d)
+		}
+	}
+	if e != nil || !found {
 		return errors.Join(err, e)
+	}
+	return fmt.Errorf("%w: %s is that of interface %s", ErrTunnelTaken, name(d), whose(l))
+}
+
+// holder finds the interface that is the end of a tunnel.
+func (n *Namespaces) holder(d Device) (Link, bool, error) {
+	ids, err := n.nsids(none) // learns n.self
+	if err != nil {
+		return Link{}, false, err
 	}
 	for _, id := range append(ids, Own) {
 		var links []Link
-		e := n.at(func(c *conn) (e error) {
-			links, e = n.listed(c, id)
-			return e
+		err := n.at(func(c *conn) (err error) {
+			links, err = n.listed(c, id)
+			return err
 		})
-		if e != nil && !absent(e) {
-			return errors.Join(err, e)
+		if err != nil && !absent(err) {
+			return Link{}, false, err
 		}
 		for _, l := range links {
 			n.place(&l, id, true)
 			if n.below(l) && collide(l.Device, d) {
-				return fmt.Errorf("%w: %s is that of interface %s", ErrTunnelTaken, name(d), whose(l))
+				return l, true, nil
 			}
 		}
 	}
-	return err
+	return Link{}, false, nil
 }
 
 // below tells whether the underlay of a tunnel is in the agent's namespace, or may be: of
@@ -165,6 +180,9 @@ func whose(l Link) string {
 	}
 	if tag, ok := ParseTag(l.Alias); ok && l.Ours {
 		return fmt.Sprintf("%q %s, at the %s of connection %q", l.Name, where, tag.Side, tag.ID)
+	}
+	if l.Ours {
+		return fmt.Sprintf("%q %s, which Patchbay has not finished; it goes away by itself", l.Name, where)
 	}
 	return fmt.Sprintf("%q %s, which is not Patchbay's", l.Name, where)
 }

@@ -1,41 +1,67 @@
 package linux
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
 
 // Address tells whether an address is on an interface of the agent's own namespace, and
 // that interface's MTU in bytes. One on lo may be reached over any other interface: the
 // smallest MTU of those that are up and have an address of its family then counts.
 func (n *Namespaces) Address(a netip.Addr) (mtu int, ok bool) {
-	var addresses []foundAddress
-	links := map[int]Link{}
-	err := n.at(func(c *conn) (err error) {
-		if addresses, err = c.addresses(0); err != nil {
+	err := n.at(func(c *conn) error {
+		addresses, err := c.addresses(0)
+		if err != nil {
 			return err
 		}
-		all, err := n.listed(c, Own)
-		for _, l := range all {
-			links[l.Index] = l
+		for _, f := range addresses {
+			if f.prefix.Addr() != a {
+				continue
+			}
+			h := nl.NewIfInfomsg(unix.AF_UNSPEC)
+			h.Index = int32(f.index)
+			l, err := c.link(h)
+			if err != nil {
+				return err
+			}
+			mtu, ok = l.MTU, true
+			if l.Loopback {
+				mtu, err = n.leastMTU(c, addresses, a.Is4(), l.MTU)
+			}
+			return err
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		n.log.Warn("cannot look at the node's addresses", "error", err)
 		return 0, false
 	}
-	least := 0
+	return mtu, ok
+}
+
+// leastMTU is the smallest of those interfaces over which packets of a family may leave, or
+// otherwise where there is none.
+func (n *Namespaces) leastMTU(c *conn, addresses []foundAddress, ipv4 bool, otherwise int) (int, error) {
+	links, err := n.listed(c, Own)
+	if err != nil {
+		return 0, err
+	}
+	outward := map[int]bool{}
 	for _, f := range addresses {
-		l := links[f.index]
-		switch {
-		case f.prefix.Addr() == a && !l.Loopback:
-			return l.MTU, true
-		case f.prefix.Addr() == a:
-			mtu, ok = l.MTU, true
-		case l.Up && !l.Loopback && f.prefix.Addr().Is4() == a.Is4() && !f.prefix.Addr().IsLinkLocalUnicast() && (least == 0 || l.MTU < least):
+		if a := f.prefix.Addr(); a.Is4() == ipv4 && !a.IsLinkLocalUnicast() {
+			outward[f.index] = true
+		}
+	}
+	least := 0
+	for _, l := range links {
+		if l.Up && !l.Loopback && outward[l.Index] && (least == 0 || l.MTU < least) {
 			least = l.MTU
 		}
 	}
-	if ok && least > 0 {
-		mtu = least
+	if least == 0 {
+		return otherwise, nil
 	}
-	return mtu, ok
+	return least, nil
 }

@@ -91,6 +91,7 @@ type Agent struct {
 	HTTP   string // host:port of /metrics
 
 	t      testing.TB
+	in     *Namespace // nil: this process's own
 	binary string
 	config string
 	cmd    *exec.Cmd
@@ -216,7 +217,11 @@ func (a *Agent) StartAndTime() time.Duration {
 // Start starts the process, with more variables in its environment.
 func (a *Agent) Start(env ...string) {
 	a.t.Helper()
-	a.cmd = exec.Command(a.binary, "run", "--config", a.config)
+	command := []string{a.binary, "run", "--config", a.config}
+	if a.in != nil {
+		command = append([]string{"ip", "netns", "exec", a.in.Name}, command...)
+	}
+	a.cmd = exec.Command(command[0], command[1:]...)
 	a.cmd.Stdout, a.cmd.Stderr = a, a
 	a.cmd.Env = append(environ(), env...)
 	a.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -264,7 +269,7 @@ func (a *Agent) WaitReady() {
 			a.t.Fatalf("the agent ended:\n%s", a.Log())
 		default:
 		}
-		r, err := http.Get("http://" + a.HTTP + "/readyz")
+		r, err := a.Get("/readyz")
 		if err != nil {
 			return err
 		}

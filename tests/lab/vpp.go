@@ -2,7 +2,6 @@ package lab
 
 import (
 	"bufio"
-	"net/http"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -35,7 +34,7 @@ func StartOnVPP(t testing.TB, options ...Option) (*Agent, *vpptest.VPP) {
 // since it started.
 func (a *Agent) Operations(t testing.TB) (n int) {
 	t.Helper()
-	r, err := http.Get("http://" + a.HTTP + "/metrics")
+	r, err := a.Get("/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,9 +15,18 @@ import (
 
 // Variables of a copy's environment.
 const (
-	roleVariable = "PATCHBAY_TEST_ROLE"
-	withVariable = "PATCHBAY_TEST_WITH"
+	roleVariable     = "PATCHBAY_TEST_ROLE"
+	withVariable     = "PATCHBAY_TEST_WITH"
+	instanceVariable = "PATCHBAY_TEST_INSTANCE"
 )
+
+// Instance tells what a test and its copies make from what others make on this machine.
+func Instance(t testing.TB) string {
+	if s := os.Getenv(instanceVariable); s != "" {
+		return s
+	}
+	return fmt.Sprintf("%d %s %p", os.Getpid(), t.Name(), t)
+}
 
 // A Copy is a test that is run again, in a process in another network namespace.
 type Copy struct {
@@ -42,7 +51,7 @@ func Start(t testing.TB, path, role string, with any) *Copy {
 	if c.cmd.Args[3], err = os.Executable(); err != nil {
 		t.Fatal(err)
 	}
-	c.cmd.Env = append(os.Environ(), roleVariable+"="+role, withVariable+"="+string(text))
+	c.cmd.Env = append(os.Environ(), roleVariable+"="+role, withVariable+"="+string(text), instanceVariable+"="+Instance(t))
 	c.cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	out, err := c.cmd.StdoutPipe()
 	if err == nil {

@@ -105,26 +105,25 @@ func (d deviceDescriptor) place(ns *linux.Namespace, key string, spec Device) er
 // is linux.ErrNoLink.
 func (d deviceDescriptor) there(ns *linux.Namespace, key string, spec Device) (linux.Link, error) {
 	tag := tagsOf(key)[0]
+	p, known := d.pairs.get(key)
+	own := func(l linux.Link) bool { // whatever alias it was given
+		return l.Device != nil && (belongs(l, tag, linux.MAC{}) || known && l.Ours && l.Place == p.links[0].Place)
+	}
 	link, err := ns.LinkByName(spec.Name)
-	switch {
-	case err == nil && belongs(link, tag, linux.MAC{}) && link.Device != nil:
-	case err == nil:
+	if err == nil && !own(link) {
 		return link, taken(spec.end().Ends[0], link)
-	case !errors.Is(err, linux.ErrNoLink):
+	}
+	if errors.Is(err, linux.ErrNoLink) && known {
+		nsid, e := ns.NSID()
+		if e != nil || nsid != p.links[0].NSID { // it is wanted elsewhere now
+			return link, errors.Join(err, e, d.ns.DeleteLink(p.links[0]))
+		}
+		if link, err = ns.LinkByIndex(p.links[0].Index); err != nil || !own(link) {
+			err = errors.Join(linux.ErrNoLink, ns.DeleteStale())
+		}
+	}
+	if err != nil {
 		return link, err
-	default:
-		p, known := d.pairs.get(key)
-		if !known {
-			return link, linux.ErrNoLink
-		}
-		link = p.links[0]
-		nsid, err := ns.NSID()
-		if err != nil || nsid != link.NSID { // it is wanted elsewhere now
-			return link, errors.Join(linux.ErrNoLink, err, d.ns.DeleteLink(link))
-		}
-		if link, err = ns.LinkByIndex(link.Index); err != nil || !belongs(link, tag, linux.MAC{}) || link.Device == nil {
-			return link, errors.Join(linux.ErrNoLink, ns.DeleteStale())
-		}
 	}
 	device, err := ns.Device(link)
 	if err == nil && !linux.SameDevice(device, spec.Tunnel) {

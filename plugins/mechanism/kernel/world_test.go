@@ -3,7 +3,6 @@ package kernel
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -18,7 +17,7 @@ import (
 
 // options set what a test makes apart from what others make on this machine.
 func options(t testing.TB) linux.Options {
-	return linux.Options{Instance: fmt.Sprintf("%d %s %p", os.Getpid(), t.Name(), t)}
+	return linux.Options{Instance: nstest.Instance(t)}
 }
 
 // A node is an agent's engine with this mechanism, and nothing else of an agent.
