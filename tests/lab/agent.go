@@ -217,11 +217,7 @@ func (a *Agent) StartAndTime() time.Duration {
 // Start starts the process, with more variables in its environment.
 func (a *Agent) Start(env ...string) {
 	a.t.Helper()
-	command := []string{a.binary, "run", "--config", a.config}
-	if a.in != nil {
-		command = append([]string{"ip", "netns", "exec", a.in.Name}, command...)
-	}
-	a.cmd = exec.Command(command[0], command[1:]...)
+	a.cmd = a.command("run", "--config", a.config)
 	a.cmd.Stdout, a.cmd.Stderr = a, a
 	a.cmd.Env = append(environ(), env...)
 	a.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -328,7 +324,7 @@ func (a *Agent) Patchbay(args ...string) string {
 
 // TryPatchbay runs a patchbay command that may fail.
 func (a *Agent) TryPatchbay(args ...string) (string, error) {
-	cmd := exec.Command(a.binary, args...)
+	cmd := a.command(args...)
 	cmd.Env = append(environ(), "PATCHBAY_AGENT=unix://"+a.Socket)
 	out, err := cmd.CombinedOutput()
 	return string(out), err

@@ -2,9 +2,11 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"runtime"
 	"time"
 
@@ -14,6 +16,14 @@ import (
 // In runs the agent in a namespace, which is its node.
 func In(ns *Namespace) Option {
 	return func(a *Agent, _ map[string]string) { a.in = ns }
+}
+
+// command is the program with arguments, where the agent runs.
+func (a *Agent) command(args ...string) *exec.Cmd {
+	if a.in == nil {
+		return exec.Command(a.binary, args...)
+	}
+	return exec.Command("ip", append([]string{"netns", "exec", a.in.Name, a.binary}, args...)...)
 }
 
 // Get asks the agent's HTTP server, wherever the agent runs.
@@ -27,24 +37,19 @@ func (a *Agent) Get(path string) (*http.Response, error) {
 
 // Dial connects from within the namespace.
 func (n *Namespace) Dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
-	done := make(chan struct{})
-	go func() { // on a thread that then ends, since it is not led back
-		defer close(done)
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() { // the main thread cannot end
-			conn, err = n.Dial(ctx, network, address)
-			runtime.UnlockOSThread()
-			return
-		}
-		var ns *os.File
-		if ns, err = os.Open(n.Path); err != nil {
-			return
-		}
-		defer ns.Close()
-		if err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err == nil {
-			conn, err = new(net.Dialer).DialContext(ctx, network, address)
-		}
-	}()
-	<-done
+	own, err1 := os.Open("/proc/self/ns/net")
+	there, err2 := os.Open(n.Path)
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, err
+	}
+	defer own.Close()
+	defer there.Close()
+	// The thread is led back, and does not end: what it has started may be bound to it (Pdeathsig).
+	runtime.LockOSThread()
+	if err = unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err == nil {
+		conn, err = new(net.Dialer).DialContext(ctx, network, address)
+		err = errors.Join(err, unix.Setns(int(own.Fd()), unix.CLONE_NEWNET))
+	}
+	runtime.UnlockOSThread()
 	return conn, err
 }

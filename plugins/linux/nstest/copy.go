@@ -9,8 +9,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // Variables of a copy's environment.
@@ -52,7 +50,6 @@ func Start(t testing.TB, path, role string, with any) *Copy {
 		t.Fatal(err)
 	}
 	c.cmd.Env = append(os.Environ(), roleVariable+"="+role, withVariable+"="+string(text), instanceVariable+"="+Instance(t))
-	c.cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	out, err := c.cmd.StdoutPipe()
 	if err == nil {
 		c.cmd.Stderr = c.cmd.Stdout
@@ -125,7 +122,7 @@ func Role(t testing.TB, with any) string {
 	return role
 }
 
-// Hold says that a copy is ready, and waits for its End.
+// Hold says that a copy is ready, and waits for its End, or that of the test.
 func Hold() {
 	fmt.Println(readyWord)
 	io.Copy(io.Discard, os.Stdin)
