@@ -36,7 +36,7 @@ test: testdeps build ## all tests, and what real parts they ran against
 	  cd tests/nsm && go test -race -json $(TESTFLAGS) ./... || true; \
 	} | bin/summary
 
-test-vm: deps ## what needs /dev/vhost-net, in a machine in QEMU: minutes, and 700 MB of Debian's packages once
+test-vm: deps ## what needs /dev/vhost-net or every kind of tunnel, in machines in QEMU: minutes, and 700 MB of packages once
 	PATCHBAY_TEST_VM=1 go test -count=1 -timeout 15m -v ./tests/vm
 
 bench: deps build ## the speed of the engine and of requests, as ratios

@@ -190,17 +190,19 @@ func whose(l Link) string {
 // Device is what the tunnel of an interface is like.
 func (ns *Namespace) Device(l Link) (Device, error) {
 	if _, ok := l.Device.(WireGuard); !ok {
-		return l.Device, nil
+		return l.Device, nil // without asking, as the link has it all
 	}
 	return ns.wireGuard(l.Index)
 }
 
-// complete completes the devices of links.
-func (ns *Namespace) complete(links []Link) (err error) {
+// complete completes the devices of links, but of those that have gone meanwhile.
+func (ns *Namespace) complete(links []Link) error {
 	for i, l := range links {
-		if links[i].Device, err = ns.Device(l); err != nil {
+		d, err := ns.Device(l)
+		if err != nil && !absent(err) {
 			return err
 		}
+		links[i].Device = d
 	}
 	return nil
 }

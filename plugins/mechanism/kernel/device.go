@@ -110,7 +110,11 @@ func (d deviceDescriptor) there(ns *linux.Namespace, key string, spec Device) (l
 		return l.Device != nil && (belongs(l, tag, linux.MAC{}) || known && l.Ours && l.Place == p.links[0].Place)
 	}
 	link, err := ns.LinkByName(spec.Name)
-	if err == nil && !own(link) {
+	switch {
+	case err == nil && link.Device == nil && belongs(link, tag, linux.MAC{}): // the other end was on this node
+		err = errors.Join(linux.ErrNoLink, d.ns.DeleteLink(link), ns.DeleteStale())
+		return link, err
+	case err == nil && !own(link):
 		return link, taken(spec.end().Ends[0], link)
 	}
 	if errors.Is(err, linux.ErrNoLink) && known {

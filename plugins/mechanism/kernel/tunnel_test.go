@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -86,6 +87,32 @@ func TestTunnelWhoseNamespaceGoesAndComesBack(t *testing.T) {
 		nstest.Delete(t, x.Work[0])
 		n.is("c1", reconcile.Pending, x.Work[0])
 		n.remove("c1")
+	})
+}
+
+// The end of a namespace that came as a descriptor is told by the kernel, by numbers of the
+// agent's namespace, which itself has one as soon as there is a tunnel.
+func TestTunnelOfAWorkloadThatEnds(t *testing.T) {
+	story(t, func(t *testing.T, x tunnelTest) {
+		n, _ := startTunnels(t, x.vxlan)
+		n.want(x.record())
+		for range 3 {
+			pid, endIt := nstest.Process(t)
+			fd, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+			check(t, err)
+			ref, err := n.ns.FromDescriptor(fd, pid)
+			check(t, errors.Join(err, fd.Close()))
+			second := x.record()
+			second.Id, second.Client.Mechanism.Parameters[NetNS], second.Endpoint.Mechanism.Parameters["vni"] = "c2", ref, "8"
+			n.want(second)
+			if s := n.m.Status(second, models.ClientSide); !s.LinkUp {
+				t.Errorf("status %+v", s)
+			}
+			endIt()
+			n.is("c2", reconcile.Pending, "netns/")
+			n.remove("c2")
+		}
+		n.wait("an answer", x.answers)
 	})
 }
 
@@ -180,6 +207,26 @@ func TestTunnelsChangeInPlaceOrAreMadeAnew(t *testing.T) {
 		in(t, other, "ping -c1 -w10 10.60.0.2")
 		n.remove("c1")
 		nothing(t, other)
+	})
+}
+
+func TestTunnelInPlaceOfAPairAndBack(t *testing.T) {
+	story(t, func(t *testing.T, x tunnelTest) {
+		n, _ := startTunnels(t, x.vxlan)
+		here := cross("c1", x.record().Client, end(nstest.New(t), "nsm0", "10.60.0.2/24"))
+		here.Payload = models.Ethernet
+		for range 3 {
+			n.want(here)
+			n.settle()
+			in(t, x.Work[0], "ping -c1 -w5 10.60.0.2")
+			has(t, here.Endpoint.Mechanism.Parameters[NetNS], "ip link", "nsm0")
+			n.want(x.record())
+			n.settle()
+			in(t, x.Work[0], "ping -c1 -w5 10.60.0.2")
+			nothing(t, here.Endpoint.Mechanism.Parameters[NetNS])
+		}
+		n.remove("c1")
+		nothing(t, x.Work[0])
 	})
 }
 
