@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"go.patchbay.dev/models"
 )
@@ -18,18 +19,17 @@ func (r *Room) Propose(id string, types []string, to *models.Agent, payload stri
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.forget(id)
-	errs := []error{errNone}
 	var all []*models.Mechanism
-	var held []string
+	var held, why []string
 	for _, name := range types {
 		some, claims, err := r.propose(id, name, to, payload)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			why = append(why, name+": "+err.Error())
 		}
 		all, held = append(all, some...), append(held, claims...)
 	}
 	if len(all) == 0 {
-		return nil, errors.Join(errs...)
+		return nil, errors.New(strings.Join(why, "; "))
 	}
 	r.claims.set(r.claims.byRequest, id, held)
 	r.proposed[id] = all
@@ -53,7 +53,7 @@ func (r *Room) propose(id, name string, to *models.Agent, payload string) (all [
 	if len(pairs) == 0 {
 		return nil, nil, fmt.Errorf("node %s has the tunnel addresses %s and node %s %s: none of the same family", r.o.Node, list(own), to.GetNode(), list(far))
 	}
-	var errs []error
+	var why []string
 	for _, p := range pairs {
 		ends := Params{SrcIP: p[0].String(), DstIP: p[1].String()}
 		some, err := k.Propose(ends, Choice{id, &r.claims})
@@ -70,9 +70,9 @@ func (r *Room) propose(id, name string, to *models.Agent, payload string) (all [
 		if len(all) > 0 {
 			return all, held, nil
 		}
-		errs = append(errs, err)
+		why = append(why, err.Error())
 	}
-	return nil, nil, errors.Join(errs...)
+	return nil, nil, errors.New(strings.Join(why, ", "))
 }
 
 // pair joins addresses of the same family, the best of ours first.
@@ -110,13 +110,10 @@ func mechanism(k Kind, p Params) *models.Mechanism {
 func (r *Room) Accept(id string, m *models.Mechanism, from *models.Agent, payload string) (*models.Mechanism, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	done, err := r.accept(id, m, from, payload)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", m.GetType(), err)
-	}
-	return done, nil
+	return r.accept(id, m, from, payload)
 }
 
+// accept is Accept; r.mu is held.
 func (r *Room) accept(id string, m *models.Mechanism, from *models.Agent, payload string) (*models.Mechanism, error) {
 	k, own, err := r.serves(m.GetType(), payload)
 	if err != nil {

@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -252,6 +251,3 @@ func list(all []netip.Addr) string {
 	}
 	return strings.Join(s, ", ")
 }
-
-// errNone is joined with the reasons of all that could not be proposed.
-var errNone = errors.New("no tunnel can be proposed")

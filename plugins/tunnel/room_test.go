@@ -137,7 +137,7 @@ func TestWhatIsNotAccepted(t *testing.T) {
 		m     *models.Mechanism
 		parts []string
 	}{
-		{"an unknown type", mechanismOf("L2TP"), []string{"L2TP: node b has no such tunnels"}},
+		{"an unknown type", mechanismOf("L2TP"), []string{"node b has no such tunnels"}},
 		{"an address that the other does not have", with(good(), "src_ip", "10.0.0.9"), []string{"src_ip: 10.0.0.9 is not a tunnel address of node a, which has 10.0.0.1"}},
 		{"no address", with(good(), "src_ip", "x"), []string{`src_ip: "x" is not an address`}},
 		{"an address that we do not have", with(good(), "dst_ip", "10.0.0.9"), []string{"dst_ip: 10.0.0.9 is not a tunnel address of node b, which has 10.0.0.2, fd00::2"}},
@@ -157,10 +157,10 @@ func TestWhatIsNotAccepted(t *testing.T) {
 		}
 	}
 	_, err := b.Accept("c2", good(), from, models.IP)
-	wants(t, "a mechanism that the peer cannot do", err, "VXLAN: node a proposes it and needs the kernel module vxlan")
+	wants(t, "a mechanism that the peer cannot do", err, "node a proposes it and needs the kernel module vxlan")
 	from.Offers = nil
 	_, err = b.Accept("c2", good(), from, models.IP)
-	wants(t, "a mechanism that the peer does not have", err, "VXLAN: node a proposes it and does not offer it")
+	wants(t, "a mechanism that the peer does not have", err, "node a proposes it and does not offer it")
 
 	m, err := b.Accept("c2", good(), a.published(), models.IP)
 	if err != nil || m.Parameters["dst_ip"] != "10.0.0.2" {
