@@ -24,6 +24,7 @@ import (
 	"go.patchbay.dev/plugins/metrics"
 	"go.patchbay.dev/plugins/reconcile"
 	"go.patchbay.dev/plugins/store"
+	"go.patchbay.dev/plugins/tunnel"
 	"go.patchbay.dev/plugins/xconnect"
 	"go.patchbay.dev/vppapi"
 )
@@ -46,6 +47,7 @@ type Agent struct {
 	stats         *vppapi.Stats
 	budget        *vppapi.Budget
 	xconnect      *xconnect.Plugin
+	tunnels       *tunnel.Room
 	vppKinds      []string // of the engine's values that end with VPP
 	crossconnects *crossconnect.Plugin
 	manager       *manager.Manager
@@ -118,6 +120,7 @@ func (a *Agent) build() error {
 		a.mechanisms = a.withVPP(a.mechanisms)
 		joiner = a.xconnect
 	}
+	a.mechanisms = a.withTunnels(a.mechanisms)
 
 	var rendered []crossconnect.Mechanism
 	for _, m := range a.mechanisms {
@@ -139,6 +142,7 @@ func (a *Agent) build() error {
 		Keys: a.keys, Store: a.store, Records: a.crossconnects, Namespaces: namespaces,
 		Observer: a.metrics, Agent: a.offered, Prefer: a.cfg.Mechanisms.Prefer, Path: a.cfg.Mechanisms.Path, OwnNetns: own, Log: a.log,
 	})
+	a.crossconnects.Subscribe(func(e crossconnect.Event) { a.tunnels.Changed(e.ID, e.Desired) })
 	a.crossconnects.Subscribe(func(e crossconnect.Event) { a.manager.Changed(e.ID, e.Desired, e.Status) })
 	a.admin = admin.New(admin.Options{
 		Keys: a.keys, Version: a.cfg.Version, VPP: a.vppVersion, Agent: a.offered, Prefer: a.cfg.Mechanisms.Prefer, Path: a.cfg.Mechanisms.Path,
@@ -157,11 +161,10 @@ func (a *Agent) instance() string {
 	return a.cfg.Node.Name + a.cfg.Etcd.DataDir
 }
 
-// mechanism is what the agent asks of every folder under plugins/mechanism.
+// mechanism is what the agent asks of every folder under plugins/mechanism, besides what
+// the node publishes of it, see [offers].
 type mechanism interface {
 	crossconnect.Mechanism
-	// Offer is what the node publishes of it.
-	Offer() *models.Offer
 	// Register gives the engine its descriptors; changed is told of every cross-connect
 	// whose status may have changed without the engine.
 	Register(e *reconcile.Engine, changed func(id string))
@@ -209,8 +212,10 @@ func (a *Agent) start(ctx context.Context) (stop func(), err error) {
 
 // publish keeps agents/<node> in etcd while the agent runs.
 func (a *Agent) publish(ctx context.Context) error {
+	a.tunnels.Look(ctx)
 	a.publishOffer()
 	a.done.Go(func() { a.store.Hold(ctx, a.keys.Agent(), offerTTL, a.offers) })
+	a.done.Go(func() { a.lookForAddresses(ctx) })
 	return nil
 }
 

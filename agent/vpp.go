@@ -42,6 +42,7 @@ func (a *Agent) withVPP(mechanisms []mechanism) []mechanism {
 
 // resync has the engine look at a VPP that has just answered, and make what is missing.
 func (a *Agent) resync() {
+	a.tunnels.Look(context.Background())
 	a.publishOffer()
 	if err := a.engine.Resync(context.Background(), a.vppKinds...); err != nil {
 		a.log.Debug("VPP was not looked at", "err", err)
@@ -79,12 +80,9 @@ func (a *Agent) offered() *models.Agent { return a.offer.Load() }
 
 // publishOffer looks at what the node offers, and tells the other nodes.
 func (a *Agent) publishOffer() {
-	o := &models.Agent{Node: a.cfg.Node.Name, Version: a.cfg.Version, Dataplane: a.dataplane()}
-	if a.cfg.Node.Address != "" {
-		o.Addresses = []string{a.cfg.Node.Address}
-	}
+	o := &models.Agent{Node: a.cfg.Node.Name, Version: a.cfg.Version, Dataplane: a.dataplane(), Addresses: a.tunnels.Addresses(), Mtu: a.tunnels.Underlay()}
 	for _, m := range a.mechanisms {
-		o.Offers = append(o.Offers, m.Offer())
+		o.Offers = append(o.Offers, offers(m)...)
 	}
 	if old := a.offer.Swap(o); proto.Equal(old, o) {
 		return

@@ -8,8 +8,9 @@ type Port struct {
 	Tag string // of the forwarder's interface, see [Tag]
 	// Ethernet: it carries frames; else IP packets to and from the one host behind it.
 	Ethernet bool
-	// MAC is that of the host behind an Ethernet port, Addresses are the host's: what is
-	// needed to send it IP packets.
+	// MAC is that of the host behind an Ethernet port, Addresses are the next hops to it, the
+	// host's for instance: what is needed to send it IP packets. A port that is not Ethernet
+	// has Addresses only where the forwarder wants to be told a next hop all the same.
 	MAC       [6]byte
 	Addresses []netip.Addr
 }

@@ -6,15 +6,21 @@ import (
 
 	"go.fd.io/govpp/api"
 	"go.fd.io/govpp/binapi/af_packet"
+	"go.fd.io/govpp/binapi/geneve"
+	"go.fd.io/govpp/binapi/gre"
 	interfaces "go.fd.io/govpp/binapi/interface"
 	"go.fd.io/govpp/binapi/ip"
 	"go.fd.io/govpp/binapi/ip_neighbor"
+	"go.fd.io/govpp/binapi/ipip"
 	"go.fd.io/govpp/binapi/l2"
 	"go.fd.io/govpp/binapi/l3xc"
 	"go.fd.io/govpp/binapi/memclnt"
 	"go.fd.io/govpp/binapi/memif"
 	"go.fd.io/govpp/binapi/tapv2"
 	"go.fd.io/govpp/binapi/vhost_user"
+	"go.fd.io/govpp/binapi/vlib"
+	"go.fd.io/govpp/binapi/vxlan"
+	"go.fd.io/govpp/binapi/wireguard"
 )
 
 // core are messages that every VPP has and whose form this agent relies on. Those of
@@ -26,6 +32,7 @@ var core = []api.Message{
 	&interfaces.SwInterfaceSetMtu{}, &interfaces.SwInterfaceSetRxMode{}, &interfaces.SwInterfaceSetRxPlacement{},
 	&l2.SwInterfaceSetL2Xconnect{}, &l2.L2XconnectDump{}, &l2.L2XconnectDetails{},
 	&ip.SwInterfaceIP6EnableDisable{}, &ip_neighbor.IPNeighborAddDel{}, &ip_neighbor.IPNeighborDump{},
+	&interfaces.SwInterfaceSetMacAddress{}, &ip.IPRouteLookup{}, &ip.IPRouteLookupReply{},
 }
 
 // check says which of the core's messages VPP has in another form.
@@ -57,11 +64,16 @@ type Plugin string
 
 // The plugins that mechanisms need.
 const (
-	MemifPlugin    Plugin = "memif"
-	VhostPlugin    Plugin = "vhost_user"
-	AFPacketPlugin Plugin = "af_packet"
-	L3XCPlugin     Plugin = "l3xc"
-	TapPlugin      Plugin = "tapv2" // a part of its core, in this release
+	MemifPlugin     Plugin = "memif"
+	VhostPlugin     Plugin = "vhost_user"
+	AFPacketPlugin  Plugin = "af_packet"
+	L3XCPlugin      Plugin = "l3xc"
+	TapPlugin       Plugin = "tapv2" // a part of its core, in this release
+	VXLANPlugin     Plugin = "vxlan"
+	GREPlugin       Plugin = "gre"
+	GENEVEPlugin    Plugin = "geneve"
+	IPIPPlugin      Plugin = "ipip" // as tapv2
+	WireGuardPlugin Plugin = "wireguard"
 )
 
 // ofPlugin are the messages of each plugin whose form this agent relies on.
@@ -79,6 +91,18 @@ var ofPlugin = map[Plugin][]api.Message{
 	},
 	TapPlugin: {
 		&tapv2.TapCreateV3{}, &tapv2.TapDeleteV2{}, &tapv2.SwInterfaceTapV2Dump{}, &tapv2.SwInterfaceTapV2Details{},
+	},
+	VXLANPlugin: {
+		&vxlan.VxlanAddDelTunnelV3{}, &vxlan.VxlanTunnelV2Dump{}, &vxlan.VxlanTunnelV2Details{}, &vlib.AddNodeNext{}, &vlib.AddNodeNextReply{},
+	},
+	GREPlugin: {&gre.GreTunnelAddDelV2{}, &gre.GreTunnelDumpV2{}, &gre.GreTunnelDetailsV2{}},
+	GENEVEPlugin: {
+		&geneve.GeneveAddDelTunnel2{}, &geneve.GeneveTunnelDump{}, &geneve.GeneveTunnelDetails{}, &vlib.AddNodeNext{}, &vlib.AddNodeNextReply{},
+	},
+	IPIPPlugin: {&ipip.IpipAddTunnel{}, &ipip.IpipDelTunnel{}, &ipip.IpipTunnelDump{}, &ipip.IpipTunnelDetails{}},
+	WireGuardPlugin: {
+		&wireguard.WireguardInterfaceCreate{}, &wireguard.WireguardInterfaceDelete{}, &wireguard.WireguardInterfaceDump{}, &wireguard.WireguardInterfaceDetails{},
+		&wireguard.WireguardPeerAdd{}, &wireguard.WireguardPeersDump{}, &wireguard.WireguardPeersDetails{},
 	},
 	L3XCPlugin: {&l3xc.L3xcUpdate{}, &l3xc.L3xcDel{}, &l3xc.L3xcDump{}, &l3xc.L3xcDetails{}},
 }

@@ -8,7 +8,12 @@ import (
 
 // Exists tells whether VPP refused because what was to be made is there already.
 func Exists(err error) bool {
-	return errors.Is(err, api.IF_ALREADY_EXISTS) || errors.Is(err, api.SUBIF_ALREADY_EXISTS) || errors.Is(err, api.ENTRY_ALREADY_EXISTS)
+	for _, code := range []Error{api.IF_ALREADY_EXISTS, api.SUBIF_ALREADY_EXISTS, api.ENTRY_ALREADY_EXISTS, api.TUNNEL_EXIST} {
+		if errors.Is(err, code) {
+			return true
+		}
+	}
+	return false
 }
 
 // SocketNumberTaken tells whether VPP refused a memif socket because its number belongs

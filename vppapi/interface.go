@@ -55,9 +55,10 @@ type Setup struct {
 	Tag    string
 	MTU    int // bytes; 0: as VPP made it
 	RxMode RxMode
-	IP     bool // it carries IP by itself, not Ethernet frames between two ports
-	Worker int  // 1-based number of the worker that receives from it; 0: VPP's choice
-	Down   bool // leave it down: what joins it sets it up
+	IP     bool    // it carries IP by itself, not Ethernet frames between two ports
+	Worker int     // 1-based number of the worker that receives from it; 0: VPP's choice
+	Down   bool    // leave it down: what joins it sets it up
+	MAC    [6]byte // of an Ethernet interface that was not made with it; zero: as VPP made it
 }
 
 // dumpInterfaces asks for one interface or for All.
@@ -100,6 +101,9 @@ func (s Setup) calls(index Index) []*exchange {
 	calls := []*exchange{one(&interfaces.SwInterfaceTagAddDel{IsAdd: true, SwIfIndex: i, Tag: s.Tag}, &interfaces.SwInterfaceTagAddDelReply{})}
 	if s.MTU > 0 {
 		calls = append(calls, one(&interfaces.SwInterfaceSetMtu{SwIfIndex: i, Mtu: []uint32{uint32(s.MTU), 0, 0, 0}}, &interfaces.SwInterfaceSetMtuReply{}))
+	}
+	if s.MAC != [6]byte{} {
+		calls = append(calls, one(&interfaces.SwInterfaceSetMacAddress{SwIfIndex: i, MacAddress: s.MAC}, &interfaces.SwInterfaceSetMacAddressReply{}))
 	}
 	if s.IP {
 		calls = append(calls, one(&ip.SwInterfaceIP6EnableDisable{SwIfIndex: i, Enable: true}, &ip.SwInterfaceIP6EnableDisableReply{}, api.VALUE_EXIST))

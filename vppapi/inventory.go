@@ -117,6 +117,12 @@ func (c *Client) Refresh(ctx context.Context) ([]Interface, error) {
 	return all, err
 }
 
+// Interfaces lists all as VPP has them, without what is left for later.
+func (c *Client) Interfaces(ctx context.Context) (all []Interface, err error) {
+	err = c.call(ctx, dumpInterfaces(All, func(i Interface) { all = append(all, i) }))
+	return all, err
+}
+
 // event takes what VPP tells unasked. It tells what has happened to an interface, not how
 // it is now: an event of the link says nothing of the administrative state, several that
 // came together are one with the flags of all, and "deleted" may be of an interface whose

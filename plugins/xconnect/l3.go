@@ -19,7 +19,7 @@ type L3Port struct {
 	PortRef
 	Ethernet bool
 	Families [2]bool       // IPv4, IPv6: what can be sent to the port
-	Hops     [2]netip.Addr // on an Ethernet port: the host's address
+	Hops     [2]netip.Addr // on an Ethernet port: the host's address; on another where VPP wants one
 	MAC      [6]byte       // on an Ethernet port: the host's
 }
 
@@ -150,8 +150,8 @@ func (d l3) Retrieve(ctx context.Context, want iter.Seq2[string, L3]) ([]reconci
 			f = 1
 		}
 		to.Families[f], to.Hops[f] = true, p.NextHop
-		if p.NextHop.IsValid() {
-			to.Ethernet, to.MAC = true, macs[p.To][p.NextHop]
+		if mac, ok := macs[p.To][p.NextHop]; ok {
+			to.Ethernet, to.MAC = true, mac
 		}
 		found[key] = spec
 	}

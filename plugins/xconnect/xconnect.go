@@ -79,7 +79,7 @@ func joinL3(x *models.CrossConnect, ports [2]models.Port) ([]reconcile.Value, er
 	for i, port := range ports {
 		side := []string{"client", "endpoint"}[i]
 		spec.Ports[i] = L3Port{PortRef: PortRef{port.Key, port.Tag}, Ethernet: port.Ethernet}
-		if !port.Ethernet {
+		if !port.Ethernet && len(port.Addresses) == 0 {
 			spec.Ports[i].Families = [2]bool{true, true}
 			continue
 		}

@@ -42,6 +42,17 @@ func core(t *table) {
 		}
 		return code
 	})
+	on(t, true, func(at *call, q *interfaces.SwInterfaceSetMacAddress, _ *interfaces.SwInterfaceSetMacAddressReply) int32 {
+		i, code := at.w.get(q.SwIfIndex, "")
+		switch {
+		case code != 0:
+			return code
+		case i.mac == [6]byte{}:
+			return int32(api.UNIMPLEMENTED) // it is no Ethernet interface
+		}
+		i.mac = q.MacAddress
+		return 0
+	})
 	on(t, true, setRxMode)
 	on(t, true, func(at *call, q *interfaces.SwInterfaceSetRxPlacement, _ *interfaces.SwInterfaceSetRxPlacementReply) int32 {
 		i, code := at.w.get(q.SwIfIndex, "")

@@ -41,12 +41,19 @@ func newTable(o options, run int) *table {
 	t := &table{ids: map[string]uint16{}, byID: map[uint16]*message{}, o: o, next: uint16(100 + 7*(run%100))}
 	core(t)
 	forwarding(t)
+	addressMessages(t)
+	nodeMessages(t)
 	for plugin, add := range map[vppapi.Plugin]func(*table){
-		vppapi.MemifPlugin:    memifMessages,
-		vppapi.VhostPlugin:    vhostMessages,
-		vppapi.AFPacketPlugin: hostifMessages,
-		vppapi.L3XCPlugin:     l3xcMessages,
-		vppapi.TapPlugin:      tapMessages,
+		vppapi.MemifPlugin:     memifMessages,
+		vppapi.VhostPlugin:     vhostMessages,
+		vppapi.AFPacketPlugin:  hostifMessages,
+		vppapi.L3XCPlugin:      l3xcMessages,
+		vppapi.TapPlugin:       tapMessages,
+		vppapi.VXLANPlugin:     vxlanMessages,
+		vppapi.GENEVEPlugin:    geneveMessages,
+		vppapi.GREPlugin:       greMessages,
+		vppapi.IPIPPlugin:      ipipMessages,
+		vppapi.WireGuardPlugin: wireguardMessages,
 	} {
 		if !o.without[plugin] {
 			add(t)

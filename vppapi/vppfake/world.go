@@ -2,10 +2,13 @@ package vppfake
 
 import (
 	"io"
+	"maps"
+	"net/netip"
 
 	"go.fd.io/govpp/api"
 	"go.fd.io/govpp/binapi/interface_types"
 	"go.fd.io/govpp/binapi/tapv2"
+	"go.fd.io/govpp/binapi/wireguard"
 
 	"go.patchbay.dev/vppapi"
 )
@@ -19,11 +22,16 @@ const none = ^index(0)
 type kind string
 
 const (
-	local  kind = "local"
-	memifs kind = "memif"
-	vhosts kind = "vhost-user"
-	hostif kind = "af-packet"
-	taps   kind = "virtio"
+	local      kind = "local"
+	memifs     kind = "memif"
+	vhosts     kind = "vhost-user"
+	hostif     kind = "af-packet"
+	taps       kind = "virtio"
+	vxlans     kind = "VXLAN"
+	geneves    kind = "GENEVE"
+	gres       kind = "GRE tunnel device"
+	ipips      kind = "IPIP tunnel device"
+	wireguards kind = "Wireguard Tunnel"
 )
 
 // iface is an interface.
@@ -49,6 +57,9 @@ type iface struct {
 	server  bool
 	hostDev string
 	tap     *tapv2.TapCreateV3 // what it was made with
+	made    any                // so was a tunnel
+	natural any                // what VPP tells a tunnel apart by
+	peerAt  *wireguard.WireguardPeer
 }
 
 // link is whether VPP shows it as up.
@@ -70,6 +81,7 @@ type world struct {
 	sockets    map[uint32]*memifSocket
 	paths      map[l3key]l3path
 	neighbors  map[neighborKey][6]byte
+	addresses  map[netip.Addr]index
 	signals    []signal
 }
 
@@ -79,6 +91,7 @@ func newWorld() *world {
 		sockets:    map[uint32]*memifSocket{0: {path: "/run/vpp/memif.sock"}},
 		paths:      map[l3key]l3path{},
 		neighbors:  map[neighborKey][6]byte{},
+		addresses:  map[netip.Addr]index{},
 	}
 	w.interfaces[0] = &iface{kind: local, name: "local0", l2: none}
 	return w
@@ -105,6 +118,7 @@ func (w *world) remove(i *iface) {
 	if i.free != nil {
 		i.free()
 	}
+	maps.DeleteFunc(w.addresses, func(_ netip.Addr, at index) bool { return at == i.index })
 	delete(w.interfaces, i.index)
 	w.freed = append(w.freed, i.index)
 	w.tell(i.index, 0, true)

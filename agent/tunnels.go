@@ -1,0 +1,75 @@
+package agent
+
+import (
+	"context"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"go.patchbay.dev/models"
+	"go.patchbay.dev/plugins/mechanism/geneve"
+	"go.patchbay.dev/plugins/mechanism/gre"
+	"go.patchbay.dev/plugins/mechanism/ipip"
+	"go.patchbay.dev/plugins/mechanism/vxlan"
+	"go.patchbay.dev/plugins/mechanism/wireguard"
+	"go.patchbay.dev/plugins/tunnel"
+)
+
+// withTunnels adds the tunnels to other nodes, on both dataplanes: a new one is a line here.
+// Their order is the node's preference.
+func (a *Agent) withTunnels(mechanisms []mechanism) []mechanism {
+	o := tunnel.Options{Node: a.cfg.Node.Name, Addresses: a.tunnelAddresses(), VPP: a.vpp, RunDir: a.cfg.VPP.RunDir, Log: a.log}
+	if kernel, ok := any(a.linux).(tunnel.Kernel); ok && a.cfg.Dataplane != "vpp" {
+		o.Kernel = kernel
+	}
+	if a.budget != nil {
+		o.Budget = a.budget.Interface
+	}
+	a.tunnels = tunnel.New(o)
+	return append(mechanisms,
+		vxlan.New(a.tunnels),
+		geneve.New(a.tunnels),
+		gre.New(a.tunnels),
+		ipip.New(a.tunnels),
+		wireguard.New(a.tunnels, filepath.Join(filepath.Dir(a.cfg.Etcd.DataDir), "wireguard.secret")),
+	)
+}
+
+func (a *Agent) tunnelAddresses() (all []netip.Addr) {
+	for _, s := range []string{a.cfg.Node.Address} {
+		if ip, err := netip.ParseAddr(s); err == nil {
+			all = append(all, ip)
+		}
+	}
+	return all
+}
+
+// lookAgain is how often the node looks for its tunnel addresses: neither VPP nor, for what
+// it could load, the kernel tells of a change.
+const lookAgain = 2 * time.Second
+
+// lookForAddresses keeps what the node offers up to date while the agent runs.
+func (a *Agent) lookForAddresses(ctx context.Context) {
+	tick := time.NewTicker(lookAgain)
+	defer tick.Stop()
+	for {
+		a.tunnels.Look(ctx)
+		a.publishOffer()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// offers of a mechanism, one for each dataplane that serves it.
+func offers(m mechanism) []*models.Offer {
+	switch m := m.(type) {
+	case interface{ Offers() []*models.Offer }:
+		return m.Offers()
+	case interface{ Offer() *models.Offer }:
+		return []*models.Offer{m.Offer()}
+	}
+	return nil
+}

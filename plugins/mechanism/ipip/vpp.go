@@ -1,0 +1,32 @@
+package ipip
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"go.patchbay.dev/plugins/tunnel"
+	"go.patchbay.dev/vppapi"
+)
+
+var maker = tunnel.Maker[vppapi.IPIP]{
+	Plugin: vppapi.IPIPPlugin,
+	Create: (*vppapi.Client).CreateIPIP,
+	Delete: func(c *vppapi.Client, ctx context.Context, index vppapi.Index, _ vppapi.IPIP) error {
+		return c.DeleteIPIP(ctx, index)
+	},
+	List: func(c *vppapi.Client, ctx context.Context) (all []tunnel.Found[vppapi.IPIP], err error) {
+		found, err := c.IPIPs(ctx)
+		for _, f := range found {
+			all = append(all, tunnel.Found[vppapi.IPIP]{Index: f.Index, Tunnel: f.IPIP})
+		}
+		return all, err
+	},
+	Collide: func(a, b vppapi.IPIP) bool { return a == b },
+	Show:    func(t vppapi.IPIP) string { return fmt.Sprintf("the tunnel from %s to %s", t.Local, t.Remote) },
+	Local:   func(t vppapi.IPIP) netip.Addr { return t.Local },
+}
+
+func port(_ string, _ tunnel.Params, at tunnel.Place) (tunnel.Port[vppapi.IPIP], error) {
+	return tunnel.Port[vppapi.IPIP]{Tunnel: vppapi.IPIP{Local: at.Local, Remote: at.Remote}}, nil
+}

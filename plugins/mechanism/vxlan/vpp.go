@@ -1,0 +1,47 @@
+package vxlan
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"go.patchbay.dev/models"
+	"go.patchbay.dev/plugins/tunnel"
+	"go.patchbay.dev/vppapi"
+)
+
+var maker = tunnel.Maker[vppapi.VXLAN]{
+	Plugin: vppapi.VXLANPlugin,
+	Create: (*vppapi.Client).CreateVXLAN,
+	Delete: (*vppapi.Client).DeleteVXLAN,
+	List: func(c *vppapi.Client, ctx context.Context) (all []tunnel.Found[vppapi.VXLAN], err error) {
+		found, err := c.VXLANs(ctx)
+		for _, f := range found {
+			all = append(all, tunnel.Found[vppapi.VXLAN]{Index: f.Index, Tunnel: f.VXLAN})
+		}
+		return all, err
+	},
+	Collide: func(a, b vppapi.VXLAN) bool {
+		return a.Remote == b.Remote && a.VNI == b.VNI && a.LocalPort == b.LocalPort && (a.Local == b.Local || a.Local.Is6())
+	},
+	Show: func(v vppapi.VXLAN) string {
+		return fmt.Sprintf("VNI %d from %s to %s, UDP port %d", v.VNI, v.Local, v.Remote, v.LocalPort)
+	},
+	Local: func(v vppapi.VXLAN) netip.Addr { return v.Local },
+}
+
+// port is how VPP joins a tunnel: frames go on as they are, IP packets are taken out.
+func port(_ string, p tunnel.Params, at tunnel.Place) (out tunnel.Port[vppapi.VXLAN], err error) {
+	v, err := parse(p)
+	if err != nil {
+		return out, err
+	}
+	local, remote := v.ports(at.Side)
+	out = tunnel.Port[vppapi.VXLAN]{Ethernet: true, Tunnel: vppapi.VXLAN{
+		Local: at.Local, Remote: at.Remote, LocalPort: local, RemotePort: remote, VNI: v.vni, Routed: at.Payload == models.IP,
+	}}
+	if at.Payload == models.IP {
+		out.MAC, out.PeerMAC = macs(v, at)
+	}
+	return out, nil
+}

@@ -1,0 +1,191 @@
+package tests
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.patchbay.dev/tests/lab"
+	"go.patchbay.dev/vppapi/vpptest"
+)
+
+// tunnelNode is a node with an agent and, where it has one, a VPP.
+type tunnelNode struct {
+	*lab.Agent
+	vpp       *vpptest.VPP
+	addresses [2]string // of the underlay, IPv4 and IPv6
+}
+
+var wires atomic.Int64
+
+// twoVPPs are two nodes whose VPPs are linked by shared memory, which carries 1500 bytes.
+func twoVPPs(t *testing.T) (a, b *tunnelNode) {
+	t.Helper()
+	lab.NeedRoot(t)
+	av, bv := vpptest.Start(t), vpptest.Start(t)
+	link := func(v *vpptest.VPP, role string, address string) {
+		t.Helper()
+		for _, c := range []string{
+			"create memif socket id 99 filename " + av.Dir + "/underlay.sock",
+			"create interface memif id 0 socket-id 99 " + role,
+			"set interface mtu packet 1500 memif99/0",
+			"set interface state memif99/0 up",
+			"set interface ip address memif99/0 10.77.0." + address + "/24",
+			"set interface ip address memif99/0 fd77::" + address + "/64",
+		} {
+			if out := v.CLI(c); strings.Contains(out, "error") || strings.Contains(out, "unknown") {
+				t.Fatalf("%s: %s", c, out)
+			}
+		}
+	}
+	link(av, "master", "1")
+	link(bv, "slave", "2")
+	a, b = tunnelNodeOn(t, av, "10.77.0.1", "fd77::1"), tunnelNodeOn(t, bv, "10.77.0.2", "fd77::2")
+	lab.Eventually(t, 10*time.Second, "the underlay", func() error {
+		if out := av.CLI("ping 10.77.0.2 repeat 1 interval 0.1"); !strings.Contains(out, "1 received") {
+			return fmt.Errorf("%s", out)
+		}
+		return nil
+	})
+	return a, b
+}
+
+func tunnelNodeOn(t *testing.T, v *vpptest.VPP, addresses ...string) *tunnelNode {
+	return &tunnelNode{Agent: lab.StartAgent(t, lab.OnVPP(v), lab.With("node.address", addresses[0])), vpp: v, addresses: [2]string(addresses)}
+}
+
+// tunnel is what a story connects two workloads by.
+type tunnelCase struct {
+	kind, payload string
+	family        int // of the underlay: 0 IPv4, 1 IPv6
+	parameters    map[string]string
+	mtu           int
+}
+
+func (c tunnelCase) String() string {
+	return fmt.Sprintf("%s %s over IPv%d", c.kind, c.payload, 4+2*c.family)
+}
+
+// tunnelCases is every kind with every payload over both families, over 1500 bytes.
+func tunnelCases() (all []tunnelCase) {
+	for family, outer := range []int{20, 40} {
+		for _, c := range []tunnelCase{
+			{kind: "VXLAN", payload: "ETHERNET", mtu: 30}, {kind: "VXLAN", payload: "IP", mtu: 30},
+			{kind: "GENEVE", payload: "ETHERNET", mtu: 30}, {kind: "GENEVE", payload: "IP", mtu: 30},
+			{kind: "GRE", payload: "ETHERNET", mtu: 22}, {kind: "GRE", payload: "IP", mtu: 8},
+			{kind: "IPIP", payload: "IP"}, {kind: "WIREGUARD", payload: "IP", mtu: 40},
+		} {
+			c.family, c.mtu, c.parameters = family, 1500-outer-c.mtu, map[string]string{}
+			number := fmt.Sprint(1000 + wires.Add(1))
+			switch c.kind {
+			case "VXLAN", "GENEVE":
+				c.parameters["vni"] = number
+			case "GRE":
+				c.parameters["key"] = number
+			case "WIREGUARD":
+				c.parameters["src_port"], c.parameters["dst_port"] = "5"+number[:4], "4"+number[:4]
+			}
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// at are the parameters of the tunnel from a to b, for both records.
+func (c tunnelCase) at(t *testing.T, id string, a, b *tunnelNode) map[string]string {
+	p := maps.Clone(c.parameters)
+	p["src_ip"], p["dst_ip"] = a.addresses[c.family], b.addresses[c.family]
+	if c.kind == "WIREGUARD" {
+		none := base64.StdEncoding.EncodeToString(make([]byte, 32))
+		p["src_public_key"], p["dst_public_key"] = none, none
+		p["src_public_key"], p["dst_public_key"] = a.publicKey(t, id, "endpoint", p), b.publicKey(t, id, "client", p)
+	}
+	return p
+}
+
+var ownKey = regexp.MustCompile(`which is ([A-Za-z0-9+/]{43}=)`)
+
+// publicKey is what the node says that its key for a connection is, when it is given another.
+func (n *tunnelNode) publicKey(t *testing.T, id, side string, p map[string]string) string {
+	t.Helper()
+	ends := map[string]end{"client": {mechanism: "MEMIF"}, "endpoint": {mechanism: "MEMIF"}}
+	ends[side] = end{mechanism: "WIREGUARD", parameters: p}
+	n.put(t, id, "IP", 0, ends["client"], ends["endpoint"])
+	s := awaitState(t, n.Agent, id, func(s linkStatus) bool { return ownKey.MatchString(s.Reason) })
+	n.Etcdctl("del", "/patchbay/v1/nodes/n1/crossconnects/"+id)
+	return ownKey.FindStringSubmatch(s.Reason)[1]
+}
+
+func (n *tunnelNode) put(t *testing.T, id, payload string, mtu int, client, endpoint end) {
+	t.Helper()
+	side := func(e end) map[string]any {
+		return map[string]any{"mechanism": map[string]any{"type": e.mechanism, "parameters": e.parameters}, "addresses": e.addresses}
+	}
+	data, err := json.Marshal(map[string]any{"id": id, "payload": payload, "mtu": mtu, "client": side(client), "endpoint": side(endpoint)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Etcdctl("put", "/patchbay/v1/nodes/n1/crossconnects/"+id, string(data))
+}
+
+// connect puts both records of a connection between two workloads, and waits until both are up.
+func (c tunnelCase) connect(t *testing.T, id string, a, b *tunnelNode, client, endpoint end) {
+	t.Helper()
+	p := c.at(t, id, a, b)
+	far := func(e end) end { return end{mechanism: c.kind, parameters: p, addresses: e.addresses} }
+	b.put(t, id, c.payload, c.mtu, far(client), endpoint)
+	a.put(t, id, c.payload, c.mtu, client, far(endpoint))
+	for _, n := range []*tunnelNode{a, b} {
+		awaitState(t, n.Agent, id, func(s linkStatus) bool { return s.State == "UP" })
+	}
+}
+
+// disconnect deletes both records, and waits until VPP has nothing of them.
+func disconnect(t *testing.T, id string, nodes ...*tunnelNode) {
+	t.Helper()
+	for _, n := range nodes {
+		n.Etcdctl("del", "/patchbay/v1/nodes/n1/crossconnects/"+id)
+	}
+	for _, n := range nodes {
+		lab.Eventually(t, 10*time.Second, "nothing of "+id, func() error {
+			if n.vpp == nil {
+				return nil
+			}
+			if out := n.vpp.CLI("show interface"); strings.Contains(out, "tunnel") || strings.Contains(out, "gre") || strings.Contains(out, "ipip") || strings.Contains(out, "wg") {
+				return fmt.Errorf("%s", out)
+			}
+			return nil
+		})
+	}
+}
+
+// carries sees that packets pass both ways, none of them split, up to the full size.
+func carries(t *testing.T, c tunnelCase, client, endpoint end) {
+	t.Helper()
+	for _, to := range []struct {
+		ns      *lab.Namespace
+		address string
+		header  int
+	}{{client.ns, "10.60.0.2", 28}, {endpoint.ns, "10.60.0.1", 28}, {client.ns, "fd60::2", 48}, {endpoint.ns, "fd60::1", 48}} {
+		lab.Eventually(t, 15*time.Second, "a ping of "+to.address, func() error {
+			_, err := to.ns.Try("ping", "-c", "1", "-W", "1", to.address)
+			return err
+		})
+		full := fmt.Sprint(c.mtu - to.header)
+		to.ns.Run(t, "ping", "-c", "3", "-i", "0.05", "-W", "2", "-M", "do", "-s", full, to.address)
+		more := fmt.Sprint(c.mtu - to.header + 1)
+		if out, err := to.ns.Try("ping", "-c", "1", "-W", "1", "-M", "do", "-s", more, to.address); err == nil {
+			t.Errorf("a byte more than the MTU of %d passes: %s", c.mtu, out)
+		}
+	}
+	if out := client.ns.Run(t, "ping", "-c", "100", "-i", "0.005", "-q", "10.60.0.2"); !strings.Contains(out, "100 received") {
+		t.Errorf("packets were lost: %s", out)
+	}
+}
+
