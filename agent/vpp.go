@@ -79,7 +79,8 @@ func (a *Agent) offered() *models.Agent { return a.offer.Load() }
 
 // publishOffer looks at what the node offers, and tells the other nodes.
 func (a *Agent) publishOffer() {
-	o := &models.Agent{Node: a.cfg.Node.Name, Version: a.cfg.Version, Dataplane: a.dataplane()}
+	o := &models.Agent{Node: a.cfg.Node.Name, Version: a.cfg.Version, Dataplane: a.dataplane(),
+		Url: a.cfg.GRPC.Advertise, Instance: a.claimant()}
 	if a.cfg.Node.Address != "" {
 		o.Addresses = []string{a.cfg.Node.Address}
 	}

@@ -541,11 +541,13 @@ type Request struct {
 	Connection *anypb.Any `protobuf:"bytes,1,opt,name=connection,proto3" json:"connection,omitempty"`
 	// expires is when the connection is closed unless it is refreshed.
 	Expires *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expires,proto3" json:"expires,omitempty"`
-	// owner is the peer that may change and close it.
+	// owner is the peer that may change and close it: node=<name> for the agent of another node, etcd for a durable request.
 	Owner string `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
 	// endpointUrl is where the endpoint answers that serves it; node://<name> for the agent
 	// of another node, which asks an endpoint of its own.
-	EndpointUrl   string `protobuf:"bytes,4,opt,name=endpoint_url,json=endpointUrl,proto3" json:"endpoint_url,omitempty"`
+	EndpointUrl string `protobuf:"bytes,4,opt,name=endpoint_url,json=endpointUrl,proto3" json:"endpoint_url,omitempty"`
+	// revision is that of the durable request which this was negotiated for; 0: a gRPC request.
+	Revision      int64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -606,6 +608,13 @@ func (x *Request) GetEndpointUrl() string {
 		return x.EndpointUrl
 	}
 	return ""
+}
+
+func (x *Request) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
 }
 
 // Connection is a durable request: nodes/<node>/connections/<id>. The node's agent
@@ -1679,14 +1688,15 @@ const file_models_patchbay_proto_rawDesc = "" +
 	"\bendpoint\x18\x06 \x01(\v2\x17.patchbay.v1.AttachmentR\bendpoint\x12\x1a\n" +
 	"\bdecision\x18\a \x03(\tR\bdecision\x12.\n" +
 	"\arequest\x18\b \x01(\v2\x14.patchbay.v1.RequestR\arequest\x12\x12\n" +
-	"\x04path\x18\t \x01(\tR\x04path\"\xae\x01\n" +
+	"\x04path\x18\t \x01(\tR\x04path\"\xca\x01\n" +
 	"\aRequest\x124\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\n" +
 	"connection\x124\n" +
 	"\aexpires\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12\x14\n" +
 	"\x05owner\x18\x03 \x01(\tR\x05owner\x12!\n" +
-	"\fendpoint_url\x18\x04 \x01(\tR\vendpointUrl\"\xd9\x02\n" +
+	"\fendpoint_url\x18\x04 \x01(\tR\vendpointUrl\x12\x1a\n" +
+	"\brevision\x18\x05 \x01(\x03R\brevision\"\xd9\x02\n" +
 	"\n" +
 	"Connection\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12'\n" +
