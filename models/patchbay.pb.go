@@ -547,7 +547,10 @@ type Request struct {
 	// of another node, which asks an endpoint of its own.
 	EndpointUrl string `protobuf:"bytes,4,opt,name=endpoint_url,json=endpointUrl,proto3" json:"endpoint_url,omitempty"`
 	// revision is that of the durable request which this was negotiated for; 0: a gRPC request.
-	Revision      int64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision int64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	// told is the endpoint that the client was last told of, when the agent has connected it to
+	// another since: a client that names it refreshes what there is.
+	Told          string `protobuf:"bytes,6,opt,name=told,proto3" json:"told,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -615,6 +618,13 @@ func (x *Request) GetRevision() int64 {
 		return x.Revision
 	}
 	return 0
+}
+
+func (x *Request) GetTold() string {
+	if x != nil {
+		return x.Told
+	}
+	return ""
 }
 
 // Connection is a durable request: nodes/<node>/connections/<id>. The node's agent
@@ -1688,7 +1698,7 @@ const file_models_patchbay_proto_rawDesc = "" +
 	"\bendpoint\x18\x06 \x01(\v2\x17.patchbay.v1.AttachmentR\bendpoint\x12\x1a\n" +
 	"\bdecision\x18\a \x03(\tR\bdecision\x12.\n" +
 	"\arequest\x18\b \x01(\v2\x14.patchbay.v1.RequestR\arequest\x12\x12\n" +
-	"\x04path\x18\t \x01(\tR\x04path\"\xca\x01\n" +
+	"\x04path\x18\t \x01(\tR\x04path\"\xde\x01\n" +
 	"\aRequest\x124\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\n" +
@@ -1696,7 +1706,8 @@ const file_models_patchbay_proto_rawDesc = "" +
 	"\aexpires\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12\x14\n" +
 	"\x05owner\x18\x03 \x01(\tR\x05owner\x12!\n" +
 	"\fendpoint_url\x18\x04 \x01(\tR\vendpointUrl\x12\x1a\n" +
-	"\brevision\x18\x05 \x01(\x03R\brevision\"\xd9\x02\n" +
+	"\brevision\x18\x05 \x01(\x03R\brevision\x12\x12\n" +
+	"\x04told\x18\x06 \x01(\tR\x04told\"\xd9\x02\n" +
 	"\n" +
 	"Connection\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12'\n" +

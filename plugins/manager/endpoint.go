@@ -100,6 +100,9 @@ func (m *Manager) compose(ctx context.Context, r *request, next *hop, a *answer)
 		EndpointUrl: next.url,
 		Revision:    r.revision,
 	}
+	if r.told != next.endpoint.Name {
+		x.Request.Told = r.told
+	}
 	if r.record != nil {
 		x.Request.Owner = r.record.Request.Owner // root may refresh without taking it over
 	}

@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"slices"
@@ -134,6 +135,7 @@ func (m *Manager) again(c *connection) *request {
 		insist: true, revision: c.record.Request.Revision}
 	r.index = int(r.conn.Path.Index)
 	r.wants = []want{{nsm: c.conn.GetMechanism(), record: c.record.Client.Mechanism}}
+	r.told = cmp.Or(c.record.Request.Told, c.conn.NetworkServiceEndpointName)
 	r.pinned = m.durables.pinned(c.record.Id)
 	enter(r.conn, r.index, m.Keys.Node, r.known)
 	return r

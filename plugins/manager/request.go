@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"go.patchbay.dev/models"
@@ -32,6 +33,7 @@ type request struct {
 	skew     time.Duration // this node's clock is ahead of the calling agent's
 	pinned   bool          // the endpoint is no other's choice: a durable request names it
 	revision int64         // of the durable request
+	told     string        // the endpoint that the client knows of, if not that of the record
 }
 
 // Request connects a client to a network service, refreshes its connection or changes
@@ -204,6 +206,10 @@ func (m *Manager) choices(r *request) ([]*models.Endpoint, error) {
 		current = r.known.NetworkServiceEndpointName
 	}
 	pinned := r.conn.NetworkServiceEndpointName
+	if told := r.record.GetRequest().GetTold(); told != "" && pinned == told {
+		// It has not heard yet that it was connected to another.
+		pinned, r.conn.Context = current, proto.CloneOf(r.known.GetContext())
+	}
 	if reselect && pinned == current && !r.pinned {
 		pinned = ""
 	}
