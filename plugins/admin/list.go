@@ -70,6 +70,11 @@ func (s *Server) listCrossConnects(in *adminpb.ListRequest, out listStream) erro
 			}
 		}
 	}
+	if in.Kind == "connections" && root {
+		if err := s.listUnconnected(in, out, shown); err != nil {
+			return err
+		}
+	}
 	if err := out.Send(&adminpb.ListEvent{Synced: true}); err != nil || !in.Watch {
 		return err
 	}
