@@ -18,6 +18,7 @@ import (
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/admin"
 	"go.patchbay.dev/plugins/crossconnect"
+	"go.patchbay.dev/plugins/identity"
 	"go.patchbay.dev/plugins/linux"
 	"go.patchbay.dev/plugins/manager"
 	"go.patchbay.dev/plugins/mechanism/kernel"
@@ -54,6 +55,9 @@ type Agent struct {
 	admin         *admin.Server
 	metrics       *metrics.Metrics
 
+	identity *identity.Identity // nil: agents of other nodes do not know this one
+
+	fail  func(error) // stops the agent
 	ready atomic.Bool
 	done  sync.WaitGroup
 }
@@ -63,7 +67,16 @@ type Agent struct {
 func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	a := &Agent{cfg: cfg, log: log, keys: models.NewKeys(cfg.Etcd.Prefix, cfg.Node.Name), offers: make(chan []byte, 1)}
 	began := time.Now()
-	var err error
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	a.fail = func(err error) { cancel(failure{err}) }
+	err := a.withIdentity()
+	if err != nil {
+		return err
+	}
+	if a.identity != nil {
+		defer a.identity.Close()
+	}
 	a.store, err = store.Open(ctx, store.Config{
 		Endpoints: cfg.Etcd.Endpoints,
 		Prefix:    a.keys.Prefix,
@@ -82,6 +95,9 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	if err := a.build(); err != nil {
 		return err
 	}
+	if a.claim(ctx) != nil {
+		return nil // stopped while it waited
+	}
 	stop, err := a.start(ctx)
 	if err != nil {
 		return err
@@ -93,8 +109,15 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	log.Info("agent stops; what is connected stays connected")
 	stop()
 	a.done.Wait()
+	var failed failure
+	if errors.As(context.Cause(ctx), &failed) {
+		return failed.error
+	}
 	return nil
 }
+
+// failure is why an agent stops by itself.
+type failure struct{ error }
 
 // build makes the rooms and joins them; nothing runs yet.
 func (a *Agent) build() error {
@@ -138,10 +161,15 @@ func (a *Agent) build() error {
 		Keys: a.keys, Store: a.store, Engine: a.engine, Mechanisms: rendered, Joiner: joiner, Log: a.log,
 	})
 	own := ownNetns()
-	a.manager = manager.New(manager.Options{
+	asks := manager.Options{
 		Keys: a.keys, Store: a.store, Records: a.crossconnects, Namespaces: namespaces,
 		Observer: a.metrics, Agent: a.offered, Prefer: a.cfg.Mechanisms.Prefer, Path: a.cfg.Mechanisms.Path, OwnNetns: own, Log: a.log,
-	})
+		Tunnels: a.tunnels,
+	}
+	if a.identity != nil {
+		asks.Identity = a.identity
+	}
+	a.manager = manager.New(asks)
 	a.crossconnects.Subscribe(func(e crossconnect.Event) { a.tunnels.Changed(e.ID, e.Desired) })
 	a.crossconnects.Subscribe(func(e crossconnect.Event) { a.manager.Changed(e.ID, e.Desired, e.Status) })
 	a.admin = admin.New(admin.Options{
@@ -188,6 +216,7 @@ func (a *Agent) parts() []part {
 		{"offer", a.publish, func() {}},
 		{"manager", a.manager.Start, a.manager.Stop},
 		a.httpServer(),
+		a.peerServer(),
 		a.grpcServer(),
 	}
 }
@@ -209,18 +238,6 @@ func (a *Agent) start(ctx context.Context) (stop func(), err error) {
 	}
 	return stop, nil
 }
-
-// publish keeps agents/<node> in etcd while the agent runs.
-func (a *Agent) publish(ctx context.Context) error {
-	a.tunnels.Look(ctx)
-	a.publishOffer()
-	a.done.Go(func() { a.store.Hold(ctx, a.keys.Agent(), offerTTL, a.offers) })
-	a.done.Go(func() { a.lookForAddresses(ctx) })
-	return nil
-}
-
-// offerTTL is how long a node that died is still listed.
-const offerTTL = 10 * time.Second
 
 // awaitReady tells the world when all records have been read and adopted, and again
 // whenever etcd comes or goes.

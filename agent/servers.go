@@ -35,31 +35,66 @@ func (a *Agent) grpcServer() part {
 		for _, url := range a.cfg.GRPC.Listen {
 			path, ok := strings.CutPrefix(url, "unix://")
 			if !ok {
-				return fmt.Errorf("grpc.listen: %s: this version serves unix:// sockets only", url)
+				continue
 			}
 			l, err := listenUnix(path)
 			if err != nil {
 				return fmt.Errorf("grpc.listen: %w", err)
 			}
-			a.done.Go(func() {
-				if err := server.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-					a.log.Error("gRPC server ended", "err", err)
-				}
-			})
+			a.serve(server, l)
 		}
 		return nil
 	}
-	stop := func() {
-		a.manager.Quit() // ends the streams, which would hold the server up
-		done := make(chan struct{})
-		go func() { server.GracefulStop(); close(done) }()
-		select {
-		case <-done:
-		case <-time.After(stopTimeout):
-			server.Stop()
-		}
+	return part{"grpc", start, func() { a.stopServer(server) }}
+}
+
+// peerServer serves the agents of other nodes: connections and their monitoring, over
+// mutual TLS. It offers neither the registries nor the commands' API.
+func (a *Agent) peerServer() part {
+	addresses := a.cfg.GRPC.TCP()
+	if a.identity == nil || len(addresses) == 0 {
+		return part{"grpc for agents", func(context.Context) error { return nil }, func() {}}
 	}
-	return part{"grpc", start, stop}
+	server := grpc.NewServer(
+		grpc.Creds(a.identity.Server()),
+		grpc.MaxRecvMsgSize(manager.MaxMessage),
+		grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
+	)
+	a.manager.RegisterPeers(server)
+	start := func(context.Context) error {
+		for _, address := range addresses {
+			l, err := net.Listen("tcp", address)
+			if err != nil {
+				return fmt.Errorf("grpc.listen: %w", err)
+			}
+			a.serve(server, l)
+		}
+		return nil
+	}
+	return part{"grpc for agents", start, func() { a.stopServer(server) }}
+}
+
+// handshakeTimeout bounds how long a stranger holds a connection before it is known.
+const handshakeTimeout = 5 * time.Second
+
+func (a *Agent) serve(server *grpc.Server, l net.Listener) {
+	a.done.Go(func() {
+		if err := server.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			a.log.Error("gRPC server ended", "listen", l.Addr().String(), "err", err)
+		}
+	})
+}
+
+func (a *Agent) stopServer(server *grpc.Server) {
+	a.manager.Quit() // ends the streams, which would hold the server up
+	done := make(chan struct{})
+	go func() { server.GracefulStop(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(stopTimeout):
+		server.Stop()
+	}
 }
 
 // listenUnix listens on a socket that any workload may connect to: what each may do is

@@ -18,9 +18,9 @@ import (
 // withTunnels adds the tunnels to other nodes, on both dataplanes: a new one is a line here.
 // Their order is the node's preference.
 func (a *Agent) withTunnels(mechanisms []mechanism) []mechanism {
-	o := tunnel.Options{Node: a.cfg.Node.Name, Addresses: a.tunnelAddresses(), VPP: a.vpp, RunDir: a.cfg.VPP.RunDir, Log: a.log}
-	if kernel, ok := any(a.linux).(tunnel.Kernel); ok && a.cfg.Dataplane != "vpp" {
-		o.Kernel = kernel
+	o := tunnel.Options{Node: a.cfg.Node.Name, Addresses: a.tunnelAddresses(), MTU: a.cfg.Node.MTU, VPP: a.vpp, RunDir: a.cfg.VPP.RunDir, Log: a.log}
+	if a.cfg.Dataplane != "vpp" {
+		o.Kernel = a.linux
 	}
 	if a.budget != nil {
 		o.Budget = a.budget.Interface
@@ -36,7 +36,7 @@ func (a *Agent) withTunnels(mechanisms []mechanism) []mechanism {
 }
 
 func (a *Agent) tunnelAddresses() (all []netip.Addr) {
-	for _, s := range []string{a.cfg.Node.Address} {
+	for _, s := range []string{a.cfg.Node.Address, a.cfg.Node.Address6} {
 		if ip, err := netip.ParseAddr(s); err == nil {
 			all = append(all, ip)
 		}

@@ -80,7 +80,8 @@ func (a *Agent) offered() *models.Agent { return a.offer.Load() }
 
 // publishOffer looks at what the node offers, and tells the other nodes.
 func (a *Agent) publishOffer() {
-	o := &models.Agent{Node: a.cfg.Node.Name, Version: a.cfg.Version, Dataplane: a.dataplane(), Addresses: a.tunnels.Addresses(), Mtu: a.tunnels.Underlay()}
+	o := &models.Agent{Node: a.cfg.Node.Name, Version: a.cfg.Version, Dataplane: a.dataplane(),
+		Addresses: a.tunnels.Addresses(), Mtu: a.tunnels.Underlay(), Url: a.cfg.GRPC.Advertise, Instance: a.claimant()}
 	for _, m := range a.mechanisms {
 		o.Offers = append(o.Offers, offers(m)...)
 	}

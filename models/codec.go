@@ -22,3 +22,13 @@ func Unmarshal(data []byte, m proto.Message) error {
 	text := strings.ReplaceAll(err.Error(), "\u00a0", " ")
 	return errors.New("JSON: " + strings.TrimSpace(strings.TrimPrefix(text, "proto:")))
 }
+
+// ParseAgent reads what another node offers. The agent there may be newer and say more:
+// what is not known is skipped.
+func ParseAgent(data []byte) (*Agent, error) {
+	a := &Agent{}
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(data, a); err != nil {
+		return nil, err
+	}
+	return a, nil
+}

@@ -35,6 +35,18 @@ func (k Keys) Statuses() string { return k.Prefix + "status/" + k.Node + "/cross
 // Status is the key of the status of a cross-connect of this node.
 func (k Keys) Status(id string) string { return k.Statuses() + Escape(id) }
 
+// Connections is the prefix of this node's durable requests.
+func (k Keys) Connections() string { return k.Prefix + "nodes/" + k.Node + "/connections/" }
+
+// Connection is the key of a durable request of this node.
+func (k Keys) Connection(id string) string { return k.Connections() + Escape(id) }
+
+// ConnectionStatuses is the prefix of the status of this node's durable requests.
+func (k Keys) ConnectionStatuses() string { return k.Prefix + "status/" + k.Node + "/connections/" }
+
+// ConnectionStatus is the key of the status of a durable request of this node.
+func (k Keys) ConnectionStatus(id string) string { return k.ConnectionStatuses() + Escape(id) }
+
 // Agents is the prefix of what all nodes offer.
 func (k Keys) Agents() string { return k.Prefix + "agents/" }
 

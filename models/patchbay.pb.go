@@ -541,10 +541,16 @@ type Request struct {
 	Connection *anypb.Any `protobuf:"bytes,1,opt,name=connection,proto3" json:"connection,omitempty"`
 	// expires is when the connection is closed unless it is refreshed.
 	Expires *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expires,proto3" json:"expires,omitempty"`
-	// owner is the peer that may change and close it.
+	// owner is the peer that may change and close it: node=<name> for the agent of another node, etcd for a durable request.
 	Owner string `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
-	// endpointUrl is where the endpoint answers that serves it.
-	EndpointUrl   string `protobuf:"bytes,4,opt,name=endpoint_url,json=endpointUrl,proto3" json:"endpoint_url,omitempty"`
+	// endpointUrl is where the endpoint answers that serves it; node://<name> for the agent
+	// of another node, which asks an endpoint of its own.
+	EndpointUrl string `protobuf:"bytes,4,opt,name=endpoint_url,json=endpointUrl,proto3" json:"endpoint_url,omitempty"`
+	// revision is that of the durable request which this was negotiated for; 0: a gRPC request.
+	Revision int64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	// told is the endpoint that the client was last told of, when the agent has connected it to
+	// another since: a client that names it refreshes what there is.
+	Told          string `protobuf:"bytes,6,opt,name=told,proto3" json:"told,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -607,6 +613,257 @@ func (x *Request) GetEndpointUrl() string {
 	return ""
 }
 
+func (x *Request) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Request) GetTold() string {
+	if x != nil {
+		return x.Told
+	}
+	return ""
+}
+
+// Connection is a durable request: nodes/<node>/connections/<id>. The node's agent
+// negotiates it as it does a gRPC request, for as long as this record stands.
+type Connection struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// id is that of the cross-connect that is made, too.
+	Id             string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	NetworkService string `protobuf:"bytes,2,opt,name=network_service,json=networkService,proto3" json:"network_service,omitempty"`
+	// payload is ETHERNET or IP; empty: the network service's.
+	Payload string `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
+	// labels of the client, by which the network service's matches choose an endpoint.
+	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// mechanism of the client, as in a cross-connect; namespaces are given by path.
+	Mechanism *Mechanism `protobuf:"bytes,5,opt,name=mechanism,proto3" json:"mechanism,omitempty"`
+	// mtu in bytes, 0: what the path has.
+	Mtu uint32 `protobuf:"varint,6,opt,name=mtu,proto3" json:"mtu,omitempty"`
+	// addresses that the client asks for, in CIDR form; empty: those that the endpoint gives.
+	Addresses []string `protobuf:"bytes,7,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// endpoint, when set, is the one that is taken, by its name.
+	Endpoint      string `protobuf:"bytes,8,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Connection) Reset() {
+	*x = Connection{}
+	mi := &file_models_patchbay_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Connection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Connection) ProtoMessage() {}
+
+func (x *Connection) ProtoReflect() protoreflect.Message {
+	mi := &file_models_patchbay_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Connection.ProtoReflect.Descriptor instead.
+func (*Connection) Descriptor() ([]byte, []int) {
+	return file_models_patchbay_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Connection) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Connection) GetNetworkService() string {
+	if x != nil {
+		return x.NetworkService
+	}
+	return ""
+}
+
+func (x *Connection) GetPayload() string {
+	if x != nil {
+		return x.Payload
+	}
+	return ""
+}
+
+func (x *Connection) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Connection) GetMechanism() *Mechanism {
+	if x != nil {
+		return x.Mechanism
+	}
+	return nil
+}
+
+func (x *Connection) GetMtu() uint32 {
+	if x != nil {
+		return x.Mtu
+	}
+	return 0
+}
+
+func (x *Connection) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *Connection) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+// ConnectionStatus is status/<node>/connections/<id>.
+type ConnectionStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	State State                  `protobuf:"varint,2,opt,name=state,proto3,enum=patchbay.v1.State" json:"state,omitempty"`
+	// revision is the etcd revision of the record that this status speaks of.
+	Revision int64  `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	Reason   string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// endpoint serves it, on node.
+	Endpoint string `protobuf:"bytes,5,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	Node     string `protobuf:"bytes,6,opt,name=node,proto3" json:"node,omitempty"`
+	// mechanism of the client, and tunnel to the endpoint's node, if that is another one.
+	Mechanism     string   `protobuf:"bytes,7,opt,name=mechanism,proto3" json:"mechanism,omitempty"`
+	Tunnel        string   `protobuf:"bytes,8,opt,name=tunnel,proto3" json:"tunnel,omitempty"`
+	Addresses     []string `protobuf:"bytes,9,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	PeerAddresses []string `protobuf:"bytes,10,rep,name=peer_addresses,json=peerAddresses,proto3" json:"peer_addresses,omitempty"`
+	Decision      []string `protobuf:"bytes,11,rep,name=decision,proto3" json:"decision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConnectionStatus) Reset() {
+	*x = ConnectionStatus{}
+	mi := &file_models_patchbay_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConnectionStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConnectionStatus) ProtoMessage() {}
+
+func (x *ConnectionStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_models_patchbay_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConnectionStatus.ProtoReflect.Descriptor instead.
+func (*ConnectionStatus) Descriptor() ([]byte, []int) {
+	return file_models_patchbay_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ConnectionStatus) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ConnectionStatus) GetState() State {
+	if x != nil {
+		return x.State
+	}
+	return State_STATE_UNSPECIFIED
+}
+
+func (x *ConnectionStatus) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *ConnectionStatus) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ConnectionStatus) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *ConnectionStatus) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ConnectionStatus) GetMechanism() string {
+	if x != nil {
+		return x.Mechanism
+	}
+	return ""
+}
+
+func (x *ConnectionStatus) GetTunnel() string {
+	if x != nil {
+		return x.Tunnel
+	}
+	return ""
+}
+
+func (x *ConnectionStatus) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *ConnectionStatus) GetPeerAddresses() []string {
+	if x != nil {
+		return x.PeerAddresses
+	}
+	return nil
+}
+
+func (x *ConnectionStatus) GetDecision() []string {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
+}
+
 // AttachmentStatus is what one end has become.
 type AttachmentStatus struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -622,7 +879,7 @@ type AttachmentStatus struct {
 
 func (x *AttachmentStatus) Reset() {
 	*x = AttachmentStatus{}
-	mi := &file_models_patchbay_proto_msgTypes[7]
+	mi := &file_models_patchbay_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -634,7 +891,7 @@ func (x *AttachmentStatus) String() string {
 func (*AttachmentStatus) ProtoMessage() {}
 
 func (x *AttachmentStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_models_patchbay_proto_msgTypes[7]
+	mi := &file_models_patchbay_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -647,7 +904,7 @@ func (x *AttachmentStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachmentStatus.ProtoReflect.Descriptor instead.
 func (*AttachmentStatus) Descriptor() ([]byte, []int) {
-	return file_models_patchbay_proto_rawDescGZIP(), []int{7}
+	return file_models_patchbay_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AttachmentStatus) GetMechanism() string {
@@ -695,7 +952,7 @@ type CrossConnectStatus struct {
 
 func (x *CrossConnectStatus) Reset() {
 	*x = CrossConnectStatus{}
-	mi := &file_models_patchbay_proto_msgTypes[8]
+	mi := &file_models_patchbay_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -707,7 +964,7 @@ func (x *CrossConnectStatus) String() string {
 func (*CrossConnectStatus) ProtoMessage() {}
 
 func (x *CrossConnectStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_models_patchbay_proto_msgTypes[8]
+	mi := &file_models_patchbay_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -720,7 +977,7 @@ func (x *CrossConnectStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CrossConnectStatus.ProtoReflect.Descriptor instead.
 func (*CrossConnectStatus) Descriptor() ([]byte, []int) {
-	return file_models_patchbay_proto_rawDescGZIP(), []int{8}
+	return file_models_patchbay_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CrossConnectStatus) GetId() string {
@@ -788,7 +1045,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_models_patchbay_proto_msgTypes[9]
+	mi := &file_models_patchbay_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -800,7 +1057,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_models_patchbay_proto_msgTypes[9]
+	mi := &file_models_patchbay_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -813,7 +1070,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_models_patchbay_proto_rawDescGZIP(), []int{9}
+	return file_models_patchbay_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Service) GetName() string {
@@ -860,7 +1117,7 @@ type Match struct {
 
 func (x *Match) Reset() {
 	*x = Match{}
-	mi := &file_models_patchbay_proto_msgTypes[10]
+	mi := &file_models_patchbay_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +1129,7 @@ func (x *Match) String() string {
 func (*Match) ProtoMessage() {}
 
 func (x *Match) ProtoReflect() protoreflect.Message {
-	mi := &file_models_patchbay_proto_msgTypes[10]
+	mi := &file_models_patchbay_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +1142,7 @@ func (x *Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Match.ProtoReflect.Descriptor instead.
 func (*Match) Descriptor() ([]byte, []int) {
-	return file_models_patchbay_proto_rawDescGZIP(), []int{10}
+	return file_models_patchbay_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Match) GetSourceSelector() map[string]string {
@@ -927,7 +1184,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_models_patchbay_proto_msgTypes[11]
+	mi := &file_models_patchbay_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +1196,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_models_patchbay_proto_msgTypes[11]
+	mi := &file_models_patchbay_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +1209,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_models_patchbay_proto_rawDescGZIP(), []int{11}
+	return file_models_patchbay_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Destination) GetDestinationSelector() map[string]string {
@@ -979,7 +1236,7 @@ type Metadata struct {
 
 func (x *Metadata) Reset() {
 	*x = Metadata{}
-	mi := &file_models_patchbay_proto_msgTypes[12]
+	mi := &file_models_patchbay_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -991,7 +1248,7 @@ func (x *Metadata) String() string {
 func (*Metadata) ProtoMessage() {}
 
 func (x *Metadata) ProtoReflect() protoreflect.Message {
-	mi := &file_models_patchbay_proto_msgTypes[12]
+	mi := &file_models_patchbay_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1004,7 +1261,7 @@ func (x *Metadata) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metadata.ProtoReflect.Descriptor instead.
 func (*Metadata) Descriptor() ([]byte, []int) {
-	return file_models_patchbay_proto_rawDescGZIP(), []int{12}
+	return file_models_patchbay_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Metadata) GetLabels() map[string]string {
@@ -1024,7 +1281,7 @@ type Labels struct {
 
 func (x *Labels) Reset() {
 	*x = Labels{}
-	mi := &file_models_patchbay_proto_msgTypes[13]
+	mi := &file_models_patchbay_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1036,7 +1293,7 @@ func (x *Labels) String() string {
 func (*Labels) ProtoMessage() {}
 
 func (x *Labels) ProtoReflect() protoreflect.Message {
-	mi := &file_models_patchbay_proto_msgTypes[13]
+	mi := &file_models_patchbay_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1049,7 +1306,7 @@ func (x *Labels) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Labels.ProtoReflect.Descriptor instead.
 func (*Labels) Descriptor() ([]byte, []int) {
-	return file_models_patchbay_proto_rawDescGZIP(), []int{13}
+	return file_models_patchbay_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Labels) GetLabels() map[string]string {
@@ -1080,7 +1337,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_models_patchbay_proto_msgTypes[14]
+	mi := &file_models_patchbay_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1092,7 +1349,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_models_patchbay_proto_msgTypes[14]
+	mi := &file_models_patchbay_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1105,7 +1362,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_models_patchbay_proto_rawDescGZIP(), []int{14}
+	return file_models_patchbay_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Endpoint) GetName() string {
@@ -1195,7 +1452,7 @@ type Offer struct {
 
 func (x *Offer) Reset() {
 	*x = Offer{}
-	mi := &file_models_patchbay_proto_msgTypes[15]
+	mi := &file_models_patchbay_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1464,7 @@ func (x *Offer) String() string {
 func (*Offer) ProtoMessage() {}
 
 func (x *Offer) ProtoReflect() protoreflect.Message {
-	mi := &file_models_patchbay_proto_msgTypes[15]
+	mi := &file_models_patchbay_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1477,7 @@ func (x *Offer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Offer.ProtoReflect.Descriptor instead.
 func (*Offer) Descriptor() ([]byte, []int) {
-	return file_models_patchbay_proto_rawDescGZIP(), []int{15}
+	return file_models_patchbay_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Offer) GetType() string {
@@ -1314,7 +1571,7 @@ type Agent struct {
 
 func (x *Agent) Reset() {
 	*x = Agent{}
-	mi := &file_models_patchbay_proto_msgTypes[16]
+	mi := &file_models_patchbay_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1326,7 +1583,7 @@ func (x *Agent) String() string {
 func (*Agent) ProtoMessage() {}
 
 func (x *Agent) ProtoReflect() protoreflect.Message {
-	mi := &file_models_patchbay_proto_msgTypes[16]
+	mi := &file_models_patchbay_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1339,7 +1596,7 @@ func (x *Agent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Agent.ProtoReflect.Descriptor instead.
 func (*Agent) Descriptor() ([]byte, []int) {
-	return file_models_patchbay_proto_rawDescGZIP(), []int{16}
+	return file_models_patchbay_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Agent) GetNode() string {
@@ -1441,14 +1698,42 @@ const file_models_patchbay_proto_rawDesc = "" +
 	"\bendpoint\x18\x06 \x01(\v2\x17.patchbay.v1.AttachmentR\bendpoint\x12\x1a\n" +
 	"\bdecision\x18\a \x03(\tR\bdecision\x12.\n" +
 	"\arequest\x18\b \x01(\v2\x14.patchbay.v1.RequestR\arequest\x12\x12\n" +
-	"\x04path\x18\t \x01(\tR\x04path\"\xae\x01\n" +
+	"\x04path\x18\t \x01(\tR\x04path\"\xde\x01\n" +
 	"\aRequest\x124\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\n" +
 	"connection\x124\n" +
 	"\aexpires\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12\x14\n" +
 	"\x05owner\x18\x03 \x01(\tR\x05owner\x12!\n" +
-	"\fendpoint_url\x18\x04 \x01(\tR\vendpointUrl\"\xf5\x01\n" +
+	"\fendpoint_url\x18\x04 \x01(\tR\vendpointUrl\x12\x1a\n" +
+	"\brevision\x18\x05 \x01(\x03R\brevision\x12\x12\n" +
+	"\x04told\x18\x06 \x01(\tR\x04told\"\xd9\x02\n" +
+	"\n" +
+	"Connection\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12'\n" +
+	"\x0fnetwork_service\x18\x02 \x01(\tR\x0enetworkService\x12\x18\n" +
+	"\apayload\x18\x03 \x01(\tR\apayload\x12;\n" +
+	"\x06labels\x18\x04 \x03(\v2#.patchbay.v1.Connection.LabelsEntryR\x06labels\x124\n" +
+	"\tmechanism\x18\x05 \x01(\v2\x16.patchbay.v1.MechanismR\tmechanism\x12\x10\n" +
+	"\x03mtu\x18\x06 \x01(\rR\x03mtu\x12\x1c\n" +
+	"\taddresses\x18\a \x03(\tR\taddresses\x12\x1a\n" +
+	"\bendpoint\x18\b \x01(\tR\bendpoint\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc7\x02\n" +
+	"\x10ConnectionStatus\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12(\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x12.patchbay.v1.StateR\x05state\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1a\n" +
+	"\bendpoint\x18\x05 \x01(\tR\bendpoint\x12\x12\n" +
+	"\x04node\x18\x06 \x01(\tR\x04node\x12\x1c\n" +
+	"\tmechanism\x18\a \x01(\tR\tmechanism\x12\x16\n" +
+	"\x06tunnel\x18\b \x01(\tR\x06tunnel\x12\x1c\n" +
+	"\taddresses\x18\t \x03(\tR\taddresses\x12%\n" +
+	"\x0epeer_addresses\x18\n" +
+	" \x03(\tR\rpeerAddresses\x12\x1a\n" +
+	"\bdecision\x18\v \x03(\tR\bdecision\"\xf5\x01\n" +
 	"\x10AttachmentStatus\x12\x1c\n" +
 	"\tmechanism\x18\x01 \x01(\tR\tmechanism\x12\x1c\n" +
 	"\tinterface\x18\x02 \x01(\tR\tinterface\x12\x17\n" +
@@ -1552,7 +1837,7 @@ func file_models_patchbay_proto_rawDescGZIP() []byte {
 }
 
 var file_models_patchbay_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_models_patchbay_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_models_patchbay_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_models_patchbay_proto_goTypes = []any{
 	(State)(0),                    // 0: patchbay.v1.State
 	(*Mechanism)(nil),             // 1: patchbay.v1.Mechanism
@@ -1562,28 +1847,31 @@ var file_models_patchbay_proto_goTypes = []any{
 	(*Attachment)(nil),            // 5: patchbay.v1.Attachment
 	(*CrossConnect)(nil),          // 6: patchbay.v1.CrossConnect
 	(*Request)(nil),               // 7: patchbay.v1.Request
-	(*AttachmentStatus)(nil),      // 8: patchbay.v1.AttachmentStatus
-	(*CrossConnectStatus)(nil),    // 9: patchbay.v1.CrossConnectStatus
-	(*Service)(nil),               // 10: patchbay.v1.Service
-	(*Match)(nil),                 // 11: patchbay.v1.Match
-	(*Destination)(nil),           // 12: patchbay.v1.Destination
-	(*Metadata)(nil),              // 13: patchbay.v1.Metadata
-	(*Labels)(nil),                // 14: patchbay.v1.Labels
-	(*Endpoint)(nil),              // 15: patchbay.v1.Endpoint
-	(*Offer)(nil),                 // 16: patchbay.v1.Offer
-	(*Agent)(nil),                 // 17: patchbay.v1.Agent
-	nil,                           // 18: patchbay.v1.Mechanism.ParametersEntry
-	nil,                           // 19: patchbay.v1.AttachmentStatus.ParametersEntry
-	nil,                           // 20: patchbay.v1.Match.SourceSelectorEntry
-	nil,                           // 21: patchbay.v1.Destination.DestinationSelectorEntry
-	nil,                           // 22: patchbay.v1.Metadata.LabelsEntry
-	nil,                           // 23: patchbay.v1.Labels.LabelsEntry
-	nil,                           // 24: patchbay.v1.Endpoint.LabelsEntry
-	(*anypb.Any)(nil),             // 25: google.protobuf.Any
-	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
+	(*Connection)(nil),            // 8: patchbay.v1.Connection
+	(*ConnectionStatus)(nil),      // 9: patchbay.v1.ConnectionStatus
+	(*AttachmentStatus)(nil),      // 10: patchbay.v1.AttachmentStatus
+	(*CrossConnectStatus)(nil),    // 11: patchbay.v1.CrossConnectStatus
+	(*Service)(nil),               // 12: patchbay.v1.Service
+	(*Match)(nil),                 // 13: patchbay.v1.Match
+	(*Destination)(nil),           // 14: patchbay.v1.Destination
+	(*Metadata)(nil),              // 15: patchbay.v1.Metadata
+	(*Labels)(nil),                // 16: patchbay.v1.Labels
+	(*Endpoint)(nil),              // 17: patchbay.v1.Endpoint
+	(*Offer)(nil),                 // 18: patchbay.v1.Offer
+	(*Agent)(nil),                 // 19: patchbay.v1.Agent
+	nil,                           // 20: patchbay.v1.Mechanism.ParametersEntry
+	nil,                           // 21: patchbay.v1.Connection.LabelsEntry
+	nil,                           // 22: patchbay.v1.AttachmentStatus.ParametersEntry
+	nil,                           // 23: patchbay.v1.Match.SourceSelectorEntry
+	nil,                           // 24: patchbay.v1.Destination.DestinationSelectorEntry
+	nil,                           // 25: patchbay.v1.Metadata.LabelsEntry
+	nil,                           // 26: patchbay.v1.Labels.LabelsEntry
+	nil,                           // 27: patchbay.v1.Endpoint.LabelsEntry
+	(*anypb.Any)(nil),             // 28: google.protobuf.Any
+	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
 }
 var file_models_patchbay_proto_depIdxs = []int32{
-	18, // 0: patchbay.v1.Mechanism.parameters:type_name -> patchbay.v1.Mechanism.ParametersEntry
+	20, // 0: patchbay.v1.Mechanism.parameters:type_name -> patchbay.v1.Mechanism.ParametersEntry
 	2,  // 1: patchbay.v1.Policy.routes:type_name -> patchbay.v1.Route
 	1,  // 2: patchbay.v1.Attachment.mechanism:type_name -> patchbay.v1.Mechanism
 	2,  // 3: patchbay.v1.Attachment.routes:type_name -> patchbay.v1.Route
@@ -1592,29 +1880,32 @@ var file_models_patchbay_proto_depIdxs = []int32{
 	5,  // 6: patchbay.v1.CrossConnect.client:type_name -> patchbay.v1.Attachment
 	5,  // 7: patchbay.v1.CrossConnect.endpoint:type_name -> patchbay.v1.Attachment
 	7,  // 8: patchbay.v1.CrossConnect.request:type_name -> patchbay.v1.Request
-	25, // 9: patchbay.v1.Request.connection:type_name -> google.protobuf.Any
-	26, // 10: patchbay.v1.Request.expires:type_name -> google.protobuf.Timestamp
-	19, // 11: patchbay.v1.AttachmentStatus.parameters:type_name -> patchbay.v1.AttachmentStatus.ParametersEntry
-	0,  // 12: patchbay.v1.CrossConnectStatus.state:type_name -> patchbay.v1.State
-	8,  // 13: patchbay.v1.CrossConnectStatus.client:type_name -> patchbay.v1.AttachmentStatus
-	8,  // 14: patchbay.v1.CrossConnectStatus.endpoint:type_name -> patchbay.v1.AttachmentStatus
-	11, // 15: patchbay.v1.Service.matches:type_name -> patchbay.v1.Match
-	20, // 16: patchbay.v1.Match.source_selector:type_name -> patchbay.v1.Match.SourceSelectorEntry
-	12, // 17: patchbay.v1.Match.routes:type_name -> patchbay.v1.Destination
-	13, // 18: patchbay.v1.Match.metadata:type_name -> patchbay.v1.Metadata
-	21, // 19: patchbay.v1.Destination.destination_selector:type_name -> patchbay.v1.Destination.DestinationSelectorEntry
-	22, // 20: patchbay.v1.Metadata.labels:type_name -> patchbay.v1.Metadata.LabelsEntry
-	23, // 21: patchbay.v1.Labels.labels:type_name -> patchbay.v1.Labels.LabelsEntry
-	24, // 22: patchbay.v1.Endpoint.labels:type_name -> patchbay.v1.Endpoint.LabelsEntry
-	26, // 23: patchbay.v1.Endpoint.expires:type_name -> google.protobuf.Timestamp
-	26, // 24: patchbay.v1.Endpoint.registered:type_name -> google.protobuf.Timestamp
-	16, // 25: patchbay.v1.Agent.offers:type_name -> patchbay.v1.Offer
-	14, // 26: patchbay.v1.Endpoint.LabelsEntry.value:type_name -> patchbay.v1.Labels
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	28, // 9: patchbay.v1.Request.connection:type_name -> google.protobuf.Any
+	29, // 10: patchbay.v1.Request.expires:type_name -> google.protobuf.Timestamp
+	21, // 11: patchbay.v1.Connection.labels:type_name -> patchbay.v1.Connection.LabelsEntry
+	1,  // 12: patchbay.v1.Connection.mechanism:type_name -> patchbay.v1.Mechanism
+	0,  // 13: patchbay.v1.ConnectionStatus.state:type_name -> patchbay.v1.State
+	22, // 14: patchbay.v1.AttachmentStatus.parameters:type_name -> patchbay.v1.AttachmentStatus.ParametersEntry
+	0,  // 15: patchbay.v1.CrossConnectStatus.state:type_name -> patchbay.v1.State
+	10, // 16: patchbay.v1.CrossConnectStatus.client:type_name -> patchbay.v1.AttachmentStatus
+	10, // 17: patchbay.v1.CrossConnectStatus.endpoint:type_name -> patchbay.v1.AttachmentStatus
+	13, // 18: patchbay.v1.Service.matches:type_name -> patchbay.v1.Match
+	23, // 19: patchbay.v1.Match.source_selector:type_name -> patchbay.v1.Match.SourceSelectorEntry
+	14, // 20: patchbay.v1.Match.routes:type_name -> patchbay.v1.Destination
+	15, // 21: patchbay.v1.Match.metadata:type_name -> patchbay.v1.Metadata
+	24, // 22: patchbay.v1.Destination.destination_selector:type_name -> patchbay.v1.Destination.DestinationSelectorEntry
+	25, // 23: patchbay.v1.Metadata.labels:type_name -> patchbay.v1.Metadata.LabelsEntry
+	26, // 24: patchbay.v1.Labels.labels:type_name -> patchbay.v1.Labels.LabelsEntry
+	27, // 25: patchbay.v1.Endpoint.labels:type_name -> patchbay.v1.Endpoint.LabelsEntry
+	29, // 26: patchbay.v1.Endpoint.expires:type_name -> google.protobuf.Timestamp
+	29, // 27: patchbay.v1.Endpoint.registered:type_name -> google.protobuf.Timestamp
+	18, // 28: patchbay.v1.Agent.offers:type_name -> patchbay.v1.Offer
+	16, // 29: patchbay.v1.Endpoint.LabelsEntry.value:type_name -> patchbay.v1.Labels
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_models_patchbay_proto_init() }
@@ -1628,7 +1919,7 @@ func file_models_patchbay_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_models_patchbay_proto_rawDesc), len(file_models_patchbay_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   24,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -29,6 +29,9 @@ var name = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,62}$`)
 // a-z 0-9 - . that starts with a letter or digit.
 func ValidName(s string) bool { return name.MatchString(s) }
 
+// maxNSMName is how long the names of services and endpoints may be.
+const maxNSMName = 253
+
 // Limits of what a record may hold, against records that would stall a node.
 const (
 	MaxListLength = 1024  // addresses, routes, neighbours, policies of one end
@@ -108,18 +111,15 @@ func validateAttachment(at string, a *Attachment) []error {
 	seen := map[netip.Addr]int{}
 	for i, s := range a.Addresses {
 		field := fmt.Sprintf("%s.addresses[%d]", at, i)
-		p, err := netip.ParsePrefix(s)
-		switch ip := p.Addr(); {
-		case err != nil:
-			errs = append(errs, bad(field, "%q is not an address with a prefix length, like 10.60.0.1/24 or fd00::1/64", s))
-		case ip.IsUnspecified() || ip.IsMulticast() || ip.IsLoopback():
-			errs = append(errs, bad(field, "%s cannot be an interface's address; use a unicast address", s))
-		default:
-			if j, dup := seen[ip]; dup {
-				errs = append(errs, bad(field, "%s is in addresses[%d] already; remove one", ip, j))
-			}
-			seen[ip] = i
+		if err := validateAddress(field, s); err != nil {
+			errs = append(errs, err)
+			continue
 		}
+		ip := netip.MustParsePrefix(s).Addr()
+		if j, dup := seen[ip]; dup {
+			errs = append(errs, bad(field, "%s is in addresses[%d] already; remove one", ip, j))
+		}
+		seen[ip] = i
 	}
 	errs = append(errs, validateRoutes(at+".routes", a.Routes)...)
 	for i, n := range a.Neighbors {
@@ -133,6 +133,17 @@ func validateAttachment(at string, a *Attachment) []error {
 		errs = append(errs, validatePolicy(fmt.Sprintf("%s.policies[%d]", at, i), p)...)
 	}
 	return errs
+}
+
+func validateAddress(field, s string) error {
+	p, err := netip.ParsePrefix(s)
+	switch ip := p.Addr(); {
+	case err != nil:
+		return bad(field, "%q is not an address with a prefix length, like 10.60.0.1/24 or fd00::1/64", s)
+	case ip.IsUnspecified() || ip.IsMulticast() || ip.IsLoopback():
+		return bad(field, "%s cannot be an interface's address; use a unicast address", s)
+	}
+	return nil
 }
 
 func validateMAC(field, s string) error {
@@ -271,8 +282,8 @@ func validateNextHops(at string, own, other *Attachment) []error {
 
 // ValidateService checks a network service.
 func ValidateService(s *Service) error {
-	if s.GetName() == "" || len(s.Name) > 253 {
-		return bad("name", "%q must be 1–253 characters", s.GetName())
+	if s.GetName() == "" || len(s.Name) > maxNSMName {
+		return bad("name", "%q must be 1–%d characters", s.GetName(), maxNSMName)
 	}
 	if p := s.Payload; p != "" && p != Ethernet && p != IP {
 		return bad("payload", "%q is not known; use ETHERNET or IP", p)
@@ -283,16 +294,16 @@ func ValidateService(s *Service) error {
 // ValidateEndpoint checks an endpoint that registers.
 func ValidateEndpoint(e *Endpoint) error {
 	switch {
-	case e.GetName() == "" || len(e.Name) > 253:
-		return bad("name", "%q must be 1–253 characters", e.GetName())
+	case e.GetName() == "" || len(e.Name) > maxNSMName:
+		return bad("name", "%q must be 1–%d characters", e.GetName(), maxNSMName)
 	case len(e.Services) == 0:
 		return bad("services", "is empty; name at least one network service")
 	case e.Url == "":
 		return bad("url", "is empty; say where the endpoint answers, for instance unix:///run/fw.sock")
 	}
 	for i, s := range e.Services {
-		if s == "" || len(s) > 253 {
-			return bad(fmt.Sprintf("services[%d]", i), "%q must be 1–253 characters", s)
+		if s == "" || len(s) > maxNSMName {
+			return bad(fmt.Sprintf("services[%d]", i), "%q must be 1–%d characters", s, maxNSMName)
 		}
 	}
 	return nil

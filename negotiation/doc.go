@@ -8,7 +8,8 @@
 //     nothing for it and can carry the payload in it. A client that insists on one, or an
 //     endpoint that has answered with one, has no other.
 //  2. Two mechanisms on one node are linked directly, or joined by the node's dataplane. On
-//     two nodes, each joins its end with a tunnel that both offer.
+//     two nodes, each joins its end with a tunnel that both offer, or has the tunnel itself
+//     be the workload's interface.
 //  3. Of what is left, the best is taken: as the configuration prefers; with the policy for
 //     a direct path, what needs no forwarder; shared memory only where both ends sit on one
 //     node and speak it, elsewhere it comes after the rest; as the client prefers; the same

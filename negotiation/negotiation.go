@@ -44,9 +44,10 @@ type Request struct {
 	// Prefer is the configuration's mechanisms.prefer: these types come before all others,
 	// in this order. What an end does not speak it does not get by being here.
 	Prefer []string
-	// Direct is the policy "path: direct": what needs no forwarder comes first, and two ends
-	// that share memory may do so with nothing in between. Without it, only those link
-	// directly that share none, so that the forwarder sees and counts their packets.
+	// Direct is the policy "path: direct": what needs no forwarder comes first, also a tunnel
+	// that is itself the workload's interface, and two ends that share memory may do so with
+	// nothing in between. Without it, only those link directly that share none, and tunnels
+	// are placed only where there is no forwarder, so that it sees and counts their packets.
 	Direct bool
 	// Forwarder is the policy "path: forwarder": no two ends are linked directly that a
 	// forwarder could join.
@@ -61,6 +62,9 @@ type Decision struct {
 	// Direct says that the ends are linked with no forwarder in between: one veth pair, one
 	// shared memory socket.
 	Direct bool
+	// Placed says that a tunnel is itself the workload's interface on the client's node, also
+	// with no forwarder in between.
+	Placed bool
 	// Reasons has a line "TYPE: why" for every mechanism that was in play, each once, those
 	// taken first. In play is what an end or Tunnels names, or would by being empty.
 	Reasons []string
@@ -74,11 +78,8 @@ func Decide(r Request) (*Decision, error) {
 		return nil, err
 	}
 	b := n.best
-	d := &Decision{Client: b.client.offer, Endpoint: b.endpoint.offer, Direct: b.direct, Reasons: n.reasons()}
-	if b.tunnel != nil {
-		d.Tunnel = b.tunnel.offer
-	}
-	return d, nil
+	return &Decision{Client: b.of.client, Endpoint: b.of.endpoint, Tunnel: b.of.tunnel,
+		Direct: b.of.direct, Placed: b.of.placed, Reasons: n.reasons()}, nil
 }
 
 // Ask returns what to send to the next hop as mechanism preferences, best first: those that
@@ -99,7 +100,7 @@ func Ask(r Request) ([]*models.Offer, error) {
 	slices.SortStableFunc(reached, func(a, b entry) int { return compare(a.best, b.best) })
 	offers := make([]*models.Offer, len(reached))
 	for i, e := range reached {
-		offers[i] = e.offer
+		offers[i] = e.offers[0]
 	}
 	return offers, nil
 }

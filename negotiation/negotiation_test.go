@@ -236,6 +236,9 @@ func words(d *Decision) string {
 	if d.Direct {
 		w = append(w, "direct")
 	}
+	if d.Placed {
+		w = append(w, "placed")
+	}
 	return strings.Join(w, " ")
 }
 

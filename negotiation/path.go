@@ -3,6 +3,7 @@ package negotiation
 import (
 	"cmp"
 	"math/bits"
+	"slices"
 
 	"go.patchbay.dev/models"
 )
@@ -33,8 +34,15 @@ func rule(a, b score) int { return bits.LeadingZeros64(uint64(a^b)) / 8 }
 // path is one way to connect the two ends.
 type path struct {
 	client, endpoint, tunnel *entry // no tunnel on one node
-	direct                   bool
+	of                       taken
 	score                    score
+}
+
+// taken are the offers of a path, and what is between them.
+type taken struct {
+	client, endpoint, tunnel *models.Offer
+	direct                   bool // two ends of one mechanism are linked
+	placed                   bool // a tunnel is itself the workload's interface on this node
 }
 
 // negotiation is the whole question as tables, with the best answer found.
@@ -77,30 +85,76 @@ func search(r Request) (*negotiation, error) {
 // connect tries every path between two mechanisms.
 func (n *negotiation) connect(c, e *entry) {
 	if n.oneNode {
-		switch direct := n.direct(c, e); {
-		case direct, joins(c.offer, e.offer):
-			n.try(path{client: c, endpoint: e, direct: direct})
+		for _, of := range n.links(c.offers, e.offers, n.direct(c, e)) {
+			n.try(path{client: c, endpoint: e, of: of})
 		}
 		return
 	}
 	for k := range n.tunnels.entries {
-		if t := &n.tunnels.entries[k]; t.why == "" && joins(c.offer, t.offer) && joins(t.far, e.offer) {
-			n.try(path{client: c, endpoint: e, tunnel: t})
+		t := &n.tunnels.entries[k]
+		if t.why != "" {
+			continue
+		}
+		far := n.links(t.far, e.offers, false)
+		if len(far) == 0 {
+			continue
+		}
+		for _, near := range n.links(c.offers, t.offers, false) {
+			// What is between the endpoint and the tunnel is for its own node to say.
+			of := taken{client: near.client, tunnel: near.endpoint, endpoint: far[0].endpoint, placed: near.placed}
+			n.try(path{client: c, endpoint: e, tunnel: t, of: of})
 		}
 	}
 }
 
+// links are the ways between two mechanisms on one node, those with a forwarder before
+// those that place a tunnel; with the policy for a forwarder, only the former if there are.
+func (n *negotiation) links(as, bs []*models.Offer, direct bool) []taken {
+	var joined, placed []taken
+	for _, a := range as {
+		for _, b := range bs {
+			t := taken{client: a, endpoint: b, direct: direct && a == b && a.GetDirect()}
+			switch {
+			case t.direct, joins(a, b):
+				joined = append(joined, t)
+			case places(a, b):
+				t.placed = true
+				placed = append(placed, t)
+			}
+		}
+	}
+	if n.request.Forwarder && len(joined) > 0 {
+		return joined
+	}
+	return append(joined, placed...)
+}
+
 // direct says whether two ends on one node need no forwarder and may have none.
 func (n *negotiation) direct(c, e *entry) bool {
-	if n.request.Forwarder && joins(c.offer, e.offer) {
+	if c.name != e.name || n.request.Forwarder && anyJoins(c.offers, e.offers) {
 		return false
 	}
-	return c.name == e.name && c.offer.GetDirect() && (n.request.Direct || !c.offer.GetSharedMemory())
+	return slices.ContainsFunc(c.offers, func(o *models.Offer) bool {
+		return o.GetDirect() && (n.request.Direct || !o.GetSharedMemory())
+	})
 }
 
 // joins says whether a node's dataplane can cross-connect two of its offers.
 func joins(a, b *models.Offer) bool {
 	return a.GetJoins() && b.GetJoins() && a.GetDataplane() == b.GetDataplane()
+}
+
+func anyJoins(as, bs []*models.Offer) bool {
+	return slices.ContainsFunc(as, func(a *models.Offer) bool {
+		return slices.ContainsFunc(bs, func(b *models.Offer) bool { return joins(a, b) })
+	})
+}
+
+// places says whether one of two offers of a node is a tunnel that can itself be the
+// other's interface.
+func places(a, b *models.Offer) bool {
+	return a.GetPlaces() && b.GetPlaces() && a.GetDataplane() == b.GetDataplane() &&
+		(a.GetClass() == Remote) != (b.GetClass() == Remote)
 }
 
 func (n *negotiation) try(p path) {
@@ -119,14 +173,14 @@ func (n *negotiation) try(p path) {
 
 // score applies the rules to a path.
 func (n *negotiation) score(p path) score {
-	shares := func(own, other *entry) bool {
-		return !own.offer.GetSharedMemory() || n.oneNode && other.offer.GetSharedMemory()
+	shares := func(own, other *models.Offer) bool {
+		return !own.GetSharedMemory() || n.oneNode && other.GetSharedMemory()
 	}
 	var s [8]uint8
 	s[preferClient], s[preferEndpoint] = p.client.pref, p.endpoint.pref
-	s[reach] = bit(n.request.Direct && !p.direct)<<1 | bit(!shares(p.client, p.endpoint))
+	s[reach] = bit(n.request.Direct && !p.of.direct && !p.of.placed)<<1 | bit(!shares(p.of.client, p.of.endpoint))
 	s[clientOrder] = p.client.index
-	s[sameType] = bit(p.client.name != p.endpoint.name)<<1 | bit(!shares(p.endpoint, p.client))
+	s[sameType] = bit(p.client.name != p.endpoint.name)<<1 | bit(!shares(p.of.endpoint, p.of.client))
 	s[endpointOrder] = p.endpoint.index
 	if p.tunnel != nil {
 		s[preferTunnel], s[tunnelOrder] = p.tunnel.pref, p.tunnel.index

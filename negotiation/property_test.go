@@ -97,13 +97,13 @@ func checkAsk(t *testing.T, seed uint64, r Request, d *Decision) {
 
 // feasible is the definition, spelled out apart from the code under test.
 func feasible(r Request, c, tun, e string, direct bool) bool {
-	offer := func(n *models.Agent, name string) *models.Offer {
+	offers := func(n *models.Agent, name string) (all []*models.Offer) {
 		for _, o := range n.Offers {
 			if o.Type == name && o.Missing == "" && (r.Payload == "" || len(o.Payloads) == 0 || slices.Contains(o.Payloads, r.Payload)) {
-				return o
+				all = append(all, o)
 			}
 		}
-		return nil
+		return all
 	}
 	speaks := func(e End, name string) bool {
 		switch {
@@ -114,20 +114,29 @@ func feasible(r Request, c, tun, e string, direct bool) bool {
 		}
 		return slices.ContainsFunc(e.Node.Offers, func(o *models.Offer) bool { return o.Type == name && o.Class != Remote })
 	}
-	join := func(a, b *models.Offer) bool { return a.Joins && b.Joins && a.Dataplane == b.Dataplane }
+	join := func(as, bs []*models.Offer) bool {
+		for _, a := range as {
+			for _, b := range bs {
+				if a.Dataplane == b.Dataplane && (a.Joins && b.Joins || a.Places && b.Places && (a.Class == Remote) != (b.Class == Remote)) {
+					return true
+				}
+			}
+		}
+		return false
+	}
 	a, b := r.Client.Node, r.Endpoint.Node
-	oc, oe := offer(a, c), offer(b, e)
+	oc, oe := offers(a, c), offers(b, e)
 	if oc == nil || oe == nil || !speaks(r.Client, c) || !speaks(r.Endpoint, e) {
 		return false
 	}
 	if a.Node == b.Node {
 		if direct {
-			return tun == "" && c == e && oc.Direct && (r.Direct || !oc.SharedMemory)
+			return tun == "" && c == e && slices.ContainsFunc(oc, func(o *models.Offer) bool { return o.Direct && (r.Direct || !o.SharedMemory) })
 		}
 		return tun == "" && join(oc, oe)
 	}
-	near, far := offer(a, tun), offer(b, tun)
-	return !direct && near != nil && far != nil && near.Class == Remote && far.Class == Remote &&
+	near, far := offers(a, tun), offers(b, tun)
+	return !direct && near != nil && far != nil && near[0].Class == Remote && far[0].Class == Remote && near[0].Version == far[0].Version &&
 		(len(r.Tunnels) == 0 || slices.Contains(r.Tunnels, tun)) && join(oc, near) && join(far, oe)
 }
 
@@ -169,10 +178,15 @@ func randomRequest(rnd *rand.Rand) Request {
 			if rnd.IntN(6) == 0 {
 				n.Missing = "has no such thing"
 			}
-			if rnd.IntN(6) == 0 {
-				n.Dataplane = "kernel"
+			n.Version = uint32(rnd.IntN(5) / 4)
+			if rnd.IntN(3) == 0 {
+				n.Dataplane, n.Joins, n.Places = "kernel", false, true
 			}
 			a.Offers = append(a.Offers, n)
+			if rnd.IntN(3) == 0 && n.Dataplane == "vpp" {
+				a.Offers = append(a.Offers, &models.Offer{Type: n.Type, Dataplane: "kernel", Class: n.Class, Payloads: n.Payloads,
+					SharedMemory: n.SharedMemory, Places: true, Version: n.Version})
+			}
 		}
 		return a
 	}

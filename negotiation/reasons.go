@@ -3,6 +3,8 @@ package negotiation
 import (
 	"slices"
 	"strings"
+
+	"go.patchbay.dev/models"
 )
 
 // reasons says why what was taken was taken, then why each of the rest was not.
@@ -11,26 +13,31 @@ func (n *negotiation) reasons() []string {
 	told := teller{lines: make([]string, 0, len(n.client.entries)+len(n.tunnels.entries)+1)}
 	at, to := nodeName(n.client.node), nodeName(n.endpoint.node)
 	switch {
-	case n.best.direct:
+	case n.best.of.direct:
 		told.tell(c.name, "both ends on "+at+", linked directly")
 	case n.oneNode && c.name == e.name:
-		told.tell(c.name, "both ends on "+at+plane(c))
+		told.tell(c.name, "both ends on "+at+plane(n.best.of.client))
 	default:
-		told.tell(c.name, "client on "+at+plane(c))
-		told.tell(e.name, "endpoint on "+to+plane(e))
+		told.tell(c.name, "client on "+at+plane(n.best.of.client))
+		told.tell(e.name, "endpoint on "+to+plane(n.best.of.endpoint))
 	}
-	if t != nil {
+	switch {
+	case t != nil && n.best.of.placed:
+		told.tell(t.name, "tunnel between "+at+" and "+to+", itself the client's interface")
+	case t != nil:
 		told.tell(t.name, "tunnel between "+at+" and "+to)
+	case n.best.of.placed:
+		told.tell(c.name, "the tunnel is itself the workload's interface")
 	}
 	n.others(&told)
 	return told.lines
 }
 
-func plane(x *entry) string {
-	if x.offer.GetDataplane() == "" {
+func plane(o *models.Offer) string {
+	if o.GetDataplane() == "" {
 		return ""
 	}
-	return ", dataplane " + x.offer.GetDataplane()
+	return ", dataplane " + o.GetDataplane()
 }
 
 // others gives the reasons for all that was not taken: the client's, the endpoint's, the
@@ -69,7 +76,7 @@ func (n *negotiation) whyNotClient(x *entry) string {
 		return "the configuration prefers " + n.best.tunnel.name
 	case reach:
 		switch {
-		case n.request.Direct && n.best.direct:
+		case n.bestIsDirect(x):
 			return "policy path direct takes " + n.best.client.name + ", which needs no forwarder"
 		case !n.oneNode:
 			return "no memory is shared between " + nodeName(n.client.node) + " and " + nodeName(n.endpoint.node)
@@ -110,10 +117,22 @@ func (n *negotiation) whyNotTunnel(x *entry) string {
 		return "endpoint has nothing usable to join it with"
 	case x.best == unreached:
 		return "it cannot be joined with a mechanism at each end"
-	case rule(x.best, n.best.score) == preferTunnel:
+	}
+	switch rule(x.best, n.best.score) {
+	case preferTunnel:
 		return "the configuration prefers " + n.best.tunnel.name
+	case reach:
+		if n.bestIsDirect(x) {
+			return "policy path direct takes " + n.best.tunnel.name + ", which needs no forwarder"
+		}
 	}
 	return n.tunnels.first(n.best.tunnel)
+}
+
+// bestIsDirect says whether the policy for a direct path put what was taken before x.
+func (n *negotiation) bestIsDirect(x *entry) bool {
+	const shift = 8*(7-reach) + 1 // of the policy's bit in a score
+	return n.request.Direct && x.best>>shift&1 == 1 && n.best.score>>shift&1 == 0
 }
 
 // unjoined says why what own could use was on no path: nothing that other could use joins it.
@@ -133,7 +152,7 @@ func (n *negotiation) unjoined(x *entry, own, other *side) string {
 	switch y := other.find(x.name); {
 	case y == nil || y.why != "":
 		return other.lacks() + ", and " + at + " cannot join it with " + names
-	case x.offer.GetDirect():
+	case slices.ContainsFunc(x.offers, (*models.Offer).GetDirect):
 		return at + " has no forwarder for it; policy path direct would link both ends directly"
 	}
 	return at + " cannot join two of it"

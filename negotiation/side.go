@@ -1,6 +1,7 @@
 package negotiation
 
 import (
+	"fmt"
 	"slices"
 
 	"go.patchbay.dev/models"
@@ -13,13 +14,13 @@ const (
 
 // entry is one mechanism in one place: at an end or as the tunnel.
 type entry struct {
-	name  string
-	offer *models.Offer // of the end's node; of a tunnel: of the client's node
-	far   *models.Offer // of a tunnel: of the endpoint's node
-	why   string        // why it cannot be used here; empty: it can
-	pref  uint8         // place in the configuration's preferences
-	index uint8         // place among the entries
-	best  score         // of the best path that takes it here
+	name   string
+	offers []*models.Offer // of the end's node, one for each dataplane; of a tunnel: of the client's node
+	far    []*models.Offer // of a tunnel: of the endpoint's node
+	why    string          // why it cannot be used here; empty: it can
+	pref   uint8           // place in the configuration's preferences
+	index  uint8           // place among the entries
+	best   score           // of the best path that takes it here
 }
 
 // side is all that is in play in one place, best first.
@@ -48,7 +49,7 @@ func newEnd(who string, e End, r *Request) side {
 	s.add(names, r)
 	for i := range s.entries {
 		x := &s.entries[i]
-		x.offer, x.why = usable(e.Node, x.name, r.Payload)
+		x.offers, x.why = usable(e.Node, x.name, r.Payload)
 		if s.only != "" && x.name != s.only {
 			x.why = s.decided()
 		}
@@ -71,11 +72,11 @@ func newTunnels(r *Request) side {
 	s.add(names, r)
 	for i := range s.entries {
 		x := &s.entries[i]
-		if x.offer, x.why = usable(near, x.name, r.Payload); x.why == "" {
+		if x.offers, x.why = usable(near, x.name, r.Payload); x.why == "" {
 			x.far, x.why = usable(far, x.name, r.Payload)
 		}
-		if x.why == "" && (x.offer.GetClass() != Remote || x.far.GetClass() != Remote) {
-			x.why = "it does not reach from node to node"
+		if x.why == "" {
+			x.why = understood(x.offers[0], x.far[0], near, far)
 		}
 	}
 	return s
@@ -101,10 +102,10 @@ func (s *side) find(name string) *entry {
 	return nil
 }
 
-// usable finds a node's offer for an end, or says why there is none. Of two offers of the
-// same type, by two dataplanes, the first that can serve is taken.
-func usable(node *models.Agent, name, payload string) (*models.Offer, string) {
-	why := nodeName(node) + " does not offer it"
+// usable finds a node's offers for an end, or says why there is none: those of one type
+// differ by their dataplane.
+func usable(node *models.Agent, name, payload string) (offers []*models.Offer, why string) {
+	why = nodeName(node) + " does not offer it"
 	for _, o := range node.GetOffers() {
 		switch {
 		case o.GetType() != name:
@@ -113,10 +114,24 @@ func usable(node *models.Agent, name, payload string) (*models.Offer, string) {
 		case payload != "" && len(o.GetPayloads()) > 0 && !slices.Contains(o.GetPayloads(), payload):
 			why = "it does not carry " + payload + " on " + nodeName(node)
 		default:
-			return o, ""
+			offers = append(offers, o)
 		}
 	}
-	return nil, why
+	if len(offers) > 0 {
+		why = ""
+	}
+	return offers, why
+}
+
+// understood says why two nodes cannot use what both offer as a tunnel between them.
+func understood(a, b *models.Offer, near, far *models.Agent) string {
+	switch {
+	case a.GetClass() != Remote || b.GetClass() != Remote:
+		return "it does not reach from node to node"
+	case a.GetVersion() != b.GetVersion():
+		return fmt.Sprintf("%s has version %d of it, %s version %d", nodeName(near), a.GetVersion(), nodeName(far), b.GetVersion())
+	}
+	return ""
 }
 
 func nodeName(n *models.Agent) string {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -52,6 +53,14 @@ func address(s string) error {
 	return nil
 }
 
+func address6(s string) error {
+	a, err := netip.ParseAddr(s)
+	if address(s) != nil || err != nil || !a.Is6() || a.Is4In6() || a.IsLinkLocalUnicast() {
+		return errors.New("use an IPv6 address of this node that other nodes reach, like 2001:db8::1")
+	}
+	return nil
+}
+
 func path(s string) error {
 	if !filepath.IsAbs(s) {
 		return errors.New("use an absolute path")
@@ -75,6 +84,21 @@ func grpcURL(s string) error {
 		return errors.New("use unix:///path or tcp://host:port")
 	}
 	return unixURL(s)
+}
+
+func tcpURL(s string) error {
+	host, port, err := net.SplitHostPort(strings.TrimPrefix(s, "tcp://"))
+	n, e := strconv.ParseUint(port, 10, 16)
+	if !strings.HasPrefix(s, "tcp://") || err != nil || e != nil || n == 0 || unspecified(host) {
+		return errors.New("use tcp://host:port, like tcp://192.0.2.1:9640")
+	}
+	return nil
+}
+
+// unspecified tells whether a listener's host stands for every address.
+func unspecified(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "" || err == nil && a.IsUnspecified()
 }
 
 // etcdURL checks the form; plugins/store knows more.
@@ -120,15 +144,43 @@ func (c *Config) check() error {
 	if i := duplicate(c.Mechanisms.Prefer); i >= 0 {
 		return fmt.Errorf("mechanisms.prefer[%d]: %q is there twice; remove one", i, c.Mechanisms.Prefer[i])
 	}
-	for _, l := range c.GRPC.Listen {
-		if strings.HasPrefix(l, "tcp://") && (c.GRPC.TLS.Cert == "" || c.GRPC.TLS.CA == "") {
-			return fmt.Errorf("grpc.listen: %s without TLS would let anyone ask for connections; set grpc.tls.cert, grpc.tls.key and grpc.tls.ca", l)
-		}
+	if c.Node.MTU != 0 && (c.Node.MTU < models.MinMTU6 || c.Node.MTU > models.MaxMTU) {
+		return fmt.Errorf("node.mtu: %d is out of range; use %d–%d bytes, or 0 for that of the interface", c.Node.MTU, models.MinMTU6, models.MaxMTU)
 	}
-	if err := c.GRPC.TLS.check("grpc.tls"); err != nil {
+	if err := c.GRPC.check(c.Node); err != nil {
 		return err
 	}
 	return c.Etcd.TLS.check("etcd.tls")
+}
+
+// check settles where other agents reach this one, and that they cannot without TLS.
+func (g *GRPC) check(node Node) error {
+	if g.SPIFFE != "" && g.TLS != (TLS{}) {
+		return errors.New("grpc.tls.spiffe: is set beside grpc.tls.cert, key or ca; use files or the SPIFFE Workload API, not both")
+	}
+	if err := g.TLS.check("grpc.tls"); err != nil {
+		return err
+	}
+	listen := g.TCP()
+	switch {
+	case len(listen) == 0 && g.Advertise != "":
+		return errors.New("grpc.advertise: is set, but grpc.listen has no tcp://host:port; add one, or remove grpc.advertise")
+	case len(listen) == 0:
+		return nil
+	case g.SPIFFE == "" && (g.TLS.Cert == "" || g.TLS.CA == ""):
+		return fmt.Errorf("grpc.listen: tcp://%s without TLS would let anyone ask for connections; set grpc.tls.cert, grpc.tls.key and grpc.tls.ca, or grpc.tls.spiffe", listen[0])
+	case g.Advertise != "":
+		return nil
+	}
+	host, port, _ := net.SplitHostPort(listen[0]) // checked with its key
+	if unspecified(host) {
+		host = cmp.Or(node.Address, node.Address6)
+	}
+	if host == "" || port == "0" {
+		return fmt.Errorf("grpc.advertise: tcp://%s does not say where other nodes reach it; set node.address and a port, or grpc.advertise", listen[0])
+	}
+	g.Advertise = "tcp://" + net.JoinHostPort(host, port)
+	return nil
 }
 
 func duplicate(list []string) int {

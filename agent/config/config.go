@@ -7,6 +7,7 @@ package config
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 )
 
 // DefaultFile is read when no file is named; it need not exist.
@@ -31,14 +32,29 @@ type Config struct {
 
 // Node is who this node is.
 type Node struct {
-	Name    string // a valid record name
-	Address string // IP address that tunnels end at; empty: no tunnels
+	Name     string // a valid record name
+	Address  string // IP address that tunnels end at; empty: no tunnels
+	Address6 string // IPv6 address that tunnels end at as well
+	MTU      int    // of the underlay, in bytes; 0: that of the interface that has Address
 }
 
 // GRPC is where the agent serves its API.
 type GRPC struct {
-	Listen []string // unix:///path or tcp://host:port; tcp needs TLS
-	TLS    TLS
+	Listen    []string // unix:///path or tcp://host:port; tcp needs TLS
+	Advertise string   // tcp://host:port for other agents; empty: none is served
+	TLS       TLS      // from files
+	SPIFFE    string   // unix:///path of the Workload API, instead of files
+}
+
+// TCP is where other agents are served, each host:port.
+func (g GRPC) TCP() []string {
+	var list []string
+	for _, l := range g.Listen {
+		if addr, ok := strings.CutPrefix(l, "tcp://"); ok {
+			list = append(list, addr)
+		}
+	}
+	return list
 }
 
 // TLS names PEM files. CA verifies the other side.

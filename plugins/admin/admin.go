@@ -29,6 +29,7 @@ type CrossConnects interface {
 type Registry interface {
 	WatchRegistry() (services []*models.Service, endpoints []*models.Endpoint, changes <-chan manager.Change, stop func())
 	Candidates(service string, labels map[string]string) ([]*models.Endpoint, error)
+	CheckConnection(c *models.Connection) error
 }
 
 // Store is what this room needs of plugins/store.

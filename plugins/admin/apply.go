@@ -33,6 +33,12 @@ func (s *Server) parse(kind string, data []byte) (*object, error) {
 			return nil, &models.FieldError{Field: "request", Reason: "is the agent's own; leave it out, or use patchbay connect"}
 		}
 		return &object{x, x.Id, s.Keys.CrossConnect(x.Id)}, s.CrossConnects.Check(x)
+	case "connection":
+		c := &models.Connection{}
+		if err := models.Unmarshal(data, c); err != nil {
+			return nil, err
+		}
+		return &object{c, c.Id, s.Keys.Connection(c.Id)}, s.Registry.CheckConnection(c)
 	case "service":
 		v := &models.Service{}
 		if err := models.Unmarshal(data, v); err != nil {
@@ -79,15 +85,21 @@ func (s *Server) Apply(ctx context.Context, in *adminpb.ApplyRequest) (*adminpb.
 	return out, nil
 }
 
-// Delete removes a desired object. Deleting a connection's cross-connect closes it.
+// Delete removes a desired object. Deleting a connection closes it: the durable request, if
+// there is one, else the client's, whose cross-connect goes.
 func (s *Server) Delete(ctx context.Context, in *adminpb.DeleteRequest) (*adminpb.DeleteResponse, error) {
 	if err := s.rootOnly(ctx, "delete objects"); err != nil {
 		return nil, err
 	}
 	var key string
 	switch singular(in.Kind) {
-	case "crossconnect", "connection":
+	case "crossconnect":
 		key = s.Keys.CrossConnect(in.Name)
+	case "connection":
+		key = s.Keys.Connection(in.Name)
+		if _, err := s.Store.Get(ctx, key); errors.Is(err, store.ErrNotFound) {
+			key = s.Keys.CrossConnect(in.Name)
+		}
 	case "service":
 		key = s.Keys.Service(in.Name)
 	case "endpoint":
@@ -107,7 +119,7 @@ func (s *Server) Delete(ctx context.Context, in *adminpb.DeleteRequest) (*adminp
 func singular(kind string) string { return strings.TrimSuffix(strings.ToLower(kind), "s") }
 
 func errKind(kind string) error {
-	return &models.FieldError{Field: "kind", Reason: "\"" + kind + "\" is not known; use CrossConnect or Service"}
+	return &models.FieldError{Field: "kind", Reason: "\"" + kind + "\" is not known; use CrossConnect, Connection or Service"}
 }
 
 func invalid(err error) error { return status.Error(codes.InvalidArgument, err.Error()) }

@@ -18,6 +18,11 @@ func (s *Server) Describe(ctx context.Context, in *adminpb.DescribeRequest) (*ad
 		return nil, err
 	}
 	desired, st, ok := s.CrossConnects.Lookup(in.Id)
+	if !ok && root {
+		if e := s.unconnected(ctx, in.Id); e != nil {
+			return &adminpb.DescribeResponse{Crossconnect: e.Object.GetCrossconnect()}, nil
+		}
+	}
 	if !ok || !root && desired.GetRequest().GetOwner() != owner {
 		return nil, status.Errorf(codes.NotFound, "crossconnect %q is not there; list them with: patchbay get crossconnects", in.Id)
 	}

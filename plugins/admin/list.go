@@ -70,6 +70,11 @@ func (s *Server) listCrossConnects(in *adminpb.ListRequest, out listStream) erro
 			}
 		}
 	}
+	if in.Kind == "connections" && root {
+		if err := s.listUnconnected(in, out, shown); err != nil {
+			return err
+		}
+	}
 	if err := out.Send(&adminpb.ListEvent{Synced: true}); err != nil || !in.Watch {
 		return err
 	}
@@ -151,8 +156,8 @@ func (s *Server) listAgents(in *adminpb.ListRequest, out listStream) error {
 
 func (s *Server) sendAgents(in *adminpb.ListRequest, out listStream, b store.Batch) error {
 	for _, kv := range b.Puts {
-		a := &models.Agent{}
-		if err := models.Unmarshal(kv.Value, a); err != nil || in.Name != "" && in.Name != a.Node {
+		a, err := models.ParseAgent(kv.Value)
+		if err != nil || in.Name != "" && in.Name != a.Node {
 			continue
 		}
 		if err := out.Send(&adminpb.ListEvent{Object: &adminpb.Object{Kind: &adminpb.Object_Agent{Agent: a}}}); err != nil {

@@ -26,6 +26,7 @@ type record struct {
 	engine   reconcile.Status
 	settled  int64 // the revision that the engine, or the check before it, has answered
 	status   *models.CrossConnectStatus
+	note     string // why it carries nothing, as the manager knows
 }
 
 // EngineStatus takes in what the engine reports of a group; give it to the engine as
@@ -53,6 +54,21 @@ func (p *Plugin) LinkChanged(id string) {
 	p.mu.Lock()
 	defer p.unlock()
 	if r := p.records[id]; r != nil && !r.deleted && !r.ending && r.settled > 0 {
+		p.update(id, r)
+	}
+}
+
+// Note has the status say why a cross-connect that is programmed carries nothing: its
+// endpoint is gone. Empty: as far as is known, it does. A new record begins without.
+func (p *Plugin) Note(id, why string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := p.records[id]
+	if r == nil || r.note == why {
+		return
+	}
+	r.note = why
+	if !r.deleted && r.settled > 0 {
 		p.update(id, r)
 	}
 }
@@ -146,6 +162,12 @@ func (p *Plugin) statusOf(id string, r *record) *models.CrossConnectStatus {
 		if len(down) > 0 {
 			s.State, s.Reason = models.State_DOWN, "link is down: "+strings.Join(down, ", ")
 		}
+	}
+	if r.note != "" {
+		if s.State == models.State_UP {
+			s.State = models.State_DOWN
+		}
+		s.Reason = strings.TrimPrefix(s.Reason+"; "+r.note, "; ")
 	}
 	return s
 }

@@ -44,7 +44,11 @@ func (m *Manager) close(ctx context.Context, in *networkservice.Connection) erro
 	if conn == nil {
 		return status.Error(codes.InvalidArgument, "connection is missing")
 	}
-	if _, err := caller(conn); err != nil {
+	index, err := caller(conn)
+	if err != nil {
+		return err
+	}
+	if err := p.identify(conn, index); err != nil {
 		return err
 	}
 	id := recordID(conn.Id)

@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
@@ -17,8 +18,11 @@ type connection struct {
 	segment string                     // id of this agent's own path segment
 	status  *models.CrossConnectStatus
 	lost    string // why its endpoint is thought gone; empty: it answers
+	leave   bool   // the endpoint answers and wants the connection to go elsewhere
 	timer   *time.Timer
-	release func()                     // of the link to the endpoint
+	links   map[string]func()          // by URL of the endpoint or another agent: ends the use of the link
+	healing healing                    // of the endpoint's loss
+	orphan  *time.Timer                // runs while the agent that asked for it does not know it
 	event   *networkservice.Connection // as last told to monitors
 	was     bool                       // its links were up at some time: a workload connects to its socket in its own time
 }
@@ -50,18 +54,18 @@ func (m *Manager) Changed(id string, desired *models.CrossConnect, s *models.Cro
 		m.connections[id] = c
 	}
 	renewed := !proto.Equal(c.record.GetRequest().GetExpires(), desired.Request.Expires)
-	if url := desired.Request.EndpointUrl; url != c.record.GetRequest().GetEndpointUrl() {
-		m.relink(c, url)
-	}
+	moved := c.record.GetRequest().GetEndpointUrl() != desired.Request.EndpointUrl
+	m.relink(c, desired.Request)
 	segment := ours(conn).Id
 	if c.segment != segment {
 		delete(m.segments, c.segment)
 		m.segments[segment] = id
 	}
 	c.record, c.conn, c.segment, c.status = desired, conn, segment, s
+	if renewed || moved {
+		m.found(id, c) // a request has asked the endpoint, so it is there
+	}
 	if renewed {
-		// A refresh has asked the endpoint, so it is there.
-		c.lost = ""
 		left := time.Until(desired.Request.Expires.AsTime())
 		if m.starting() {
 			left = max(left, grace)
@@ -81,21 +85,33 @@ func (m *Manager) starting() bool {
 	}
 }
 
-// relink moves a connection to the link of its endpoint's URL. m.mu is held.
-func (m *Manager) relink(c *connection, url string) {
-	if c.release != nil {
-		go c.release() // closing a link does I/O
-		c.release = nil
+// relink has a connection use the links to its endpoint and to the agents of other nodes
+// that have a half of it. m.mu is held.
+func (m *Manager) relink(c *connection, r *models.Request) {
+	urls := []string{r.GetEndpointUrl()}
+	for _, node := range nodesOf(r) {
+		urls = append(urls, nodeURL(node))
 	}
-	if url == "" || m.run.Err() != nil {
-		return
+	for url, release := range c.links {
+		if !slices.Contains(urls, url) {
+			delete(c.links, url)
+			go release() // closing a link does I/O
+		}
 	}
-	release, err := m.links.hold(url)
-	if err != nil {
-		m.Log.Warn("endpoint cannot be watched", "url", url, "err", err)
-		return
+	for _, url := range urls {
+		if c.links[url] != nil || url == "" || m.run.Err() != nil {
+			continue
+		}
+		release, err := m.links.hold(url)
+		if err != nil {
+			m.Log.Warn("endpoint cannot be watched", "url", url, "err", err)
+			continue
+		}
+		if c.links == nil {
+			c.links = map[string]func(){}
+		}
+		c.links[url] = release
 	}
-	c.release = release
 }
 
 // forget ends what is kept for a connection whose record is gone, whoever deleted it, and
@@ -105,12 +121,13 @@ func (m *Manager) forget(id string, c *connection) {
 	delete(m.connections, id)
 	delete(m.segments, c.segment)
 	c.timer.Stop()
-	if c.release != nil {
-		go c.release()
-	}
+	c.healing.stop()
+	m.claimed(c)
+	m.relink(c, nil)
 	gone := ours(c.conn)
 	gone.State = networkservice.State_DOWN
-	m.send(networkservice.ConnectionEventType_DELETE, c.record.Request.Owner, gone)
+	m.send(networkservice.ConnectionEventType_DELETE, c.record.Request, gone)
+	m.durables.lost(id)
 }
 
 // announce tells monitors of a connection if what they see of it has changed. m.mu is held.
@@ -119,9 +136,13 @@ func (m *Manager) announce(id string, c *connection) {
 	e.State = networkservice.State_UP
 	c.was = c.was || c.status.GetState() == models.State_UP
 	waits := !c.was && c.status.GetState() == models.State_DOWN
-	if c.lost != "" || c.status != nil && c.status.State != models.State_UP && !waits {
+	switch {
+	case c.lost != "" || c.status != nil && c.status.State != models.State_UP && !waits:
 		e.State = networkservice.State_DOWN
+	case c.leave:
+		e.State = networkservice.State_RESELECT_REQUESTED
 	}
+	m.durables.touch(id)
 	if proto.Equal(e, c.event) {
 		return
 	}
@@ -129,7 +150,7 @@ func (m *Manager) announce(id string, c *connection) {
 		m.Log.Info("connection", "connection", id, "state", e.State.String(), "reason", reasonOf(c))
 	}
 	c.event = e
-	m.send(networkservice.ConnectionEventType_UPDATE, c.record.Request.Owner, e)
+	m.send(networkservice.ConnectionEventType_UPDATE, c.record.Request, e)
 }
 
 func reasonOf(c *connection) string {
@@ -158,10 +179,16 @@ func (m *Manager) endpointEvent(url string, e *networkservice.ConnectionEvent) {
 	for _, conn := range e.GetConnections() {
 		for _, s := range conn.GetPath().GetPathSegments() {
 			id, ok := m.segments[s.GetId()]
-			if !ok || m.connections[id].record.Request.EndpointUrl != url {
+			if !ok {
 				continue
 			}
 			mentioned[id] = true
+			c := m.connections[id]
+			if c.record.Request.EndpointUrl != url {
+				m.claim(id, c, url, e.Type != networkservice.ConnectionEventType_DELETE)
+				continue
+			}
+			c.leave = conn.GetState() == networkservice.State_RESELECT_REQUESTED
 			switch {
 			case e.Type == networkservice.ConnectionEventType_DELETE:
 				m.lose(id, "its endpoint has closed it")
@@ -176,18 +203,37 @@ func (m *Manager) endpointEvent(url string, e *networkservice.ConnectionEvent) {
 		return
 	}
 	for id, c := range m.connections {
-		if c.record.Request.EndpointUrl == url && !mentioned[id] {
+		switch {
+		case mentioned[id]:
+		case c.record.Request.EndpointUrl == url:
 			m.lose(id, "its endpoint does not know it any more")
+		default:
+			m.claim(id, c, url, false)
 		}
 	}
 }
 
 // lose notes why the endpoint of a connection is thought gone, or that it is not. m.mu is held.
 func (m *Manager) lose(id, why string) {
-	if c := m.connections[id]; c.lost != why {
+	c := m.connections[id]
+	switch {
+	case why == "" && !c.leave:
+		m.found(id, c)
+	case c.lost != why || c.leave:
 		c.lost = why
-		m.announce(id, c)
+		m.heal(id, c)
 	}
+	m.announce(id, c)
+}
+
+// found notes that the endpoint of a connection is there. m.mu is held.
+func (m *Manager) found(id string, c *connection) {
+	if c.lost == "" && !c.leave {
+		return
+	}
+	c.lost, c.leave = "", false
+	c.healing.recovered()
+	m.explain(id)
 }
 
 // expire closes a connection that was not refreshed in time.

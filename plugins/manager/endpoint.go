@@ -28,29 +28,44 @@ type answer struct {
 	peer peer // the endpoint itself, for the descriptors that it passed
 }
 
-// ask requests the connection from an endpoint, offering the mechanisms asks in order.
-func (m *Manager) ask(ctx context.Context, cc *grpc.ClientConn, r *request, e *models.Endpoint, asks []string) (*answer, error) {
-	conn := r.conn.Clone()
-	conn.NetworkServiceEndpointName = e.Name
-	conn.State = networkservice.State_UP
-	conn.Mechanism = nil
-	if r.record.GetRequest().GetEndpointUrl() == e.Url && slices.Contains(asks, r.record.Endpoint.Mechanism.Type) {
+// ask requests the connection from the next hop.
+func (m *Manager) ask(ctx context.Context, cc *grpc.ClientConn, r *request, next *hop) (*answer, error) {
+	if next.node != nil {
+		return m.askAgent(ctx, cc, r, next)
+	}
+	return m.askEndpoint(ctx, cc, r, next)
+}
+
+// askEndpoint offers an endpoint the mechanisms that negotiation allows, in order.
+func (m *Manager) askEndpoint(ctx context.Context, cc *grpc.ClientConn, r *request, next *hop) (*answer, error) {
+	var known *networkservice.Mechanism
+	if r.record.GetRequest().GetEndpointUrl() == next.url && slices.Contains(next.offers, r.record.Endpoint.Mechanism.Type) {
 		// A refresh names the mechanism, else endpoints choose a new interface name.
-		conn.Mechanism = mechanismToNSM(r.record.Endpoint.Mechanism)
+		known = mechanismToNSM(r.record.Endpoint.Mechanism)
 	}
-	in := &networkservice.NetworkServiceRequest{Connection: conn}
-	for _, t := range asks {
-		in.MechanismPreferences = append(in.MechanismPreferences,
-			&networkservice.Mechanism{Cls: cls.LOCAL, Type: t, Parameters: m.hints(r, t)})
+	var preferences []*networkservice.Mechanism
+	for _, t := range next.offers {
+		preferences = append(preferences, &networkservice.Mechanism{Cls: cls.LOCAL, Type: t, Parameters: m.hints(r, t)})
 	}
+	return m.call(ctx, cc, r, next, known, preferences)
+}
+
+// call makes the request of the next hop, with a mechanism that there is or preferences.
+func (m *Manager) call(ctx context.Context, cc *grpc.ClientConn, r *request, next *hop, known *networkservice.Mechanism,
+	preferences []*networkservice.Mechanism, options ...grpc.CallOption) (*answer, error) {
+	conn := r.conn.Clone()
+	conn.NetworkServiceEndpointName = next.endpoint.Name
+	conn.State = networkservice.State_UP
+	conn.Mechanism = known
+	in := &networkservice.NetworkServiceRequest{Connection: conn, MechanismPreferences: preferences}
 	var from grpcpeer.Peer
-	out, err := networkservice.NewNetworkServiceClient(cc).Request(ctx, in, grpc.Peer(&from))
+	out, err := networkservice.NewNetworkServiceClient(cc).Request(ctx, in, append(options, grpc.Peer(&from))...)
 	if err != nil {
 		return nil, err
 	}
 	a := &answer{conn: out}
 	if c, ok := from.AuthInfo.(*fdpass.Conn); ok {
-		a.peer = peer{c, c.Peer()}
+		a.peer = peer{conn: c, Peer: c.Peer()}
 	}
 	if len(out.GetPath().GetPathSegments()) < len(conn.Path.PathSegments[:conn.Path.Index+1]) {
 		return nil, fmt.Errorf("its reply lost the path of the connection")
@@ -60,19 +75,16 @@ func (m *Manager) ask(ctx context.Context, cc *grpc.ClientConn, r *request, e *m
 
 // compose makes the record of a connection from what the client wants and the endpoint
 // answered.
-func (m *Manager) compose(ctx context.Context, r *request, e *models.Endpoint, a *answer) (*models.CrossConnect, error) {
-	mine, decision, err := m.decide(r, a.conn.GetMechanism().GetType())
+func (m *Manager) compose(ctx context.Context, r *request, next *hop, a *answer) (*models.CrossConnect, error) {
+	mine, decision, err := m.decide(r, next, a.conn.GetMechanism().GetType())
 	if err != nil {
 		return nil, err
 	}
-	if err := m.ownSocket(r, a.conn.Mechanism); err != nil {
+	theirs, err := m.theirs(ctx, r, next, a)
+	if err != nil {
 		return nil, err
 	}
-	theirs, err := m.mechanismFromNSM(ctx, a.peer, a.conn.Mechanism)
-	if err != nil {
-		return nil, fmt.Errorf("mechanism %s: %w", a.conn.Mechanism.Type, err)
-	}
-	out := m.reply(r, e, a.conn, mine.nsm)
+	out := m.reply(r, next.endpoint, a.conn, mine.nsm)
 	packed, err := anypb.New(out)
 	if err != nil {
 		return nil, err
@@ -85,7 +97,11 @@ func (m *Manager) compose(ctx context.Context, r *request, e *models.Endpoint, a
 		Connection:  packed,
 		Expires:     out.Path.PathSegments[r.index].Expires,
 		Owner:       r.peer.owner(),
-		EndpointUrl: e.Url,
+		EndpointUrl: next.url,
+		Revision:    r.revision,
+	}
+	if r.told != next.endpoint.Name {
+		x.Request.Told = r.told
 	}
 	if r.record != nil {
 		x.Request.Owner = r.record.Request.Owner // root may refresh without taking it over
@@ -93,9 +109,27 @@ func (m *Manager) compose(ctx context.Context, r *request, e *models.Endpoint, a
 	return x, nil
 }
 
+// theirs is the next hop's mechanism as a record has it.
+func (m *Manager) theirs(ctx context.Context, r *request, next *hop, a *answer) (*models.Mechanism, error) {
+	if next.node != nil {
+		return m.agreed(r, next, a)
+	}
+	if err := m.ownSocket(r, a.conn.Mechanism); err != nil {
+		return nil, err
+	}
+	out, err := m.mechanismFromNSM(ctx, a.peer, a.conn.Mechanism)
+	if err != nil {
+		return nil, fmt.Errorf("mechanism %s: %w", a.conn.Mechanism.Type, err)
+	}
+	return out, nil
+}
+
 // pathOf is the path that goes on record: what the policy asks for, as far as the
-// decision follows it.
+// decision follows it. A tunnel that is placed is a direct path, by whatever policy.
 func pathOf(d *negotiation.Decision, policy string) string {
+	if d.Placed {
+		return models.DirectPath
+	}
 	if policy == models.DirectPath && !d.Direct || policy == models.ForwarderPath && d.Direct {
 		return ""
 	}
@@ -115,7 +149,7 @@ func (m *Manager) ownSocket(r *request, answered *networkservice.Mechanism) erro
 // hints are the parameters that an endpoint is offered with a mechanism: what the node
 // settles by itself, such as where its socket will be.
 func (m *Manager) hints(r *request, mechanism string) map[string]string {
-	q := m.question(r)
+	q := m.question(r, nil)
 	q.Endpoint.Only = mechanism
 	path := ""
 	if d, err := negotiation.Decide(q); err == nil {
@@ -183,7 +217,11 @@ func (m *Manager) leaveEndpoint(x *models.CrossConnect) {
 		return
 	}
 	conn = ours(conn)
-	conn.Mechanism = mechanismToNSM(x.Endpoint.Mechanism)
+	if _, remote := nodeOf(x.Request.EndpointUrl); remote {
+		conn.Mechanism = remoteToNSM(x.Endpoint.Mechanism)
+	} else {
+		conn.Mechanism = mechanismToNSM(x.Endpoint.Mechanism)
+	}
 	m.closeEndpoint(conn, x.Request.EndpointUrl, x.Endpoint.Mechanism.Parameters[paramNetns])
 }
 
@@ -204,7 +242,9 @@ func (m *Manager) closeEndpoint(conn *networkservice.Connection, url, netns stri
 		ctx, cancel := context.WithTimeout(m.run, closeTimeout)
 		defer cancel()
 		var options []grpc.CallOption
-		if f, err := m.Namespaces.File(netns); err == nil {
+		if _, remote := nodeOf(url); remote {
+			options = append(options, grpc.WaitForReady(true)) // it may be restarting
+		} else if f, err := m.Namespaces.File(netns); err == nil {
 			defer f.Close()
 			options = append(options, fdpass.Send(f))
 		}

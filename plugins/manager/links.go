@@ -14,7 +14,7 @@ import (
 	"go.patchbay.dev/plugins/fdpass"
 )
 
-// links are the gRPC connections to endpoints, one per URL, kept while a connection of
+// links are the gRPC connections to endpoints and other agents, one per URL, kept while a connection of
 // the network service uses it. Each watches its endpoint, so that clients are told
 // when it goes away.
 type links struct {
@@ -51,10 +51,7 @@ func (l *links) use(url string) (cc *grpc.ClientConn, release func(), err error)
 	defer l.mu.Unlock()
 	k := l.by[url]
 	if k == nil {
-		cc, err := grpc.NewClient(url, grpc.WithTransportCredentials(fdpass.Credentials()),
-			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage)),
-			grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: DefaultTimeout, Backoff: backoff.Config{
-				BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnect}}))
+		cc, err := l.dial(url)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -64,6 +61,16 @@ func (l *links) use(url string) (cc *grpc.ClientConn, release func(), err error)
 	k.users++
 	var once sync.Once
 	return k.cc, func() { once.Do(func() { l.release(k) }) }, nil
+}
+
+func (l *links) dial(url string) (*grpc.ClientConn, error) {
+	if node, ok := nodeOf(url); ok {
+		return l.m.dialNode(node)
+	}
+	return grpc.NewClient(url, grpc.WithTransportCredentials(fdpass.Credentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage)),
+		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: DefaultTimeout, Backoff: backoff.Config{
+			BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnect}}))
 }
 
 func (l *links) release(k *link) {
@@ -88,7 +95,11 @@ func (l *links) hold(url string) (release func(), err error) {
 		k.watch = true
 		var ctx context.Context
 		ctx, k.cancel = context.WithCancel(l.m.run)
-		l.m.done.Go(func() { l.follow(ctx, k) })
+		if node, ok := nodeOf(url); ok {
+			l.m.done.Go(func() { l.followAgent(ctx, k, node) })
+		} else {
+			l.m.done.Go(func() { l.follow(ctx, k) })
+		}
 	}
 	return release, nil
 }

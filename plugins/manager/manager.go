@@ -42,6 +42,9 @@ type Records interface {
 	Await(ctx context.Context, id string, revision int64) (*models.CrossConnectStatus, error)
 	// AwaitGone waits until nothing is left of a record deleted at revision.
 	AwaitGone(ctx context.Context, id string, revision int64) error
+	// Note has the status say why a connection that is programmed carries nothing; empty:
+	// as far as is known, it does. A new record begins without.
+	Note(id, why string)
 }
 
 // Store is what this room needs of plugins/store.
@@ -50,6 +53,8 @@ type Store interface {
 	Put(ctx context.Context, key string, value []byte) (int64, error)
 	PutLeased(ctx context.Context, key string, value []byte, ttl time.Duration) (int64, error)
 	Delete(ctx context.Context, key string) (int64, error)
+	List(ctx context.Context, prefix string) ([]store.KV, int64, error)
+	Write(ctx context.Context, puts []store.KV, deletes []string) (int64, error)
 	Watch(ctx context.Context, prefix string, fn func(store.Batch)) error
 }
 
@@ -78,6 +83,8 @@ type Options struct {
 	Prefer     []string             // mechanism types that override the order of preference
 	Path       string               // of connections whose network service names none, see models.CrossConnect
 	OwnNetns   uint64               // inode of the agent's network namespace
+	Tunnels    Tunnels              // nil: this node ends no tunnels
+	Identity   Identity             // nil: agents of other nodes do not know this one
 	Log        *slog.Logger
 }
 
@@ -103,14 +110,19 @@ type Manager struct {
 	networkservice.UnimplementedMonitorConnectionServer
 
 	registry *directory
+	nodes    *nodes
+	loaded   chan struct{} // closed once registries and nodes have been read
 	ids      keyedMutex
 	links    links
+	durables *durables
 	health   *health.Server
 
 	mu          sync.Mutex
 	connections map[string]*connection // by the id of the record
 	segments    map[string]string      // id of the record by the id of our own path segment
 	monitors    map[*monitor]struct{}
+	notes       sync.Mutex       // held while a status is told why it is so
+	heals       chan struct{}    // bounds what is healed at the same time
 	turn        map[string]int   // round robin by network service
 	undoing     map[string]*mark // by id: the failed request that is still to be undone
 
@@ -127,6 +139,8 @@ func New(o Options) *Manager {
 	m := &Manager{
 		Options:     o,
 		registry:    newDirectory(o.Keys),
+		nodes:       newNodes(o.Keys),
+		loaded:      make(chan struct{}),
 		ids:         keyedMutex{held: map[string]*holder{}},
 		health:      health.NewServer(),
 		connections: map[string]*connection{},
@@ -135,13 +149,15 @@ func New(o Options) *Manager {
 		turn:        map[string]int{},
 		undoing:     map[string]*mark{},
 		ready:       make(chan struct{}),
+		heals:       make(chan struct{}, maxHealing),
 	}
+	m.durables = newDurables(m)
 	m.run, m.stop = context.WithCancel(context.Background())
 	m.links.init(m)
 	return m
 }
 
-// Start watches the registries.
+// Start watches the registries and the agents of all nodes.
 func (m *Manager) Start(context.Context) error {
 	for _, prefix := range []string{m.Keys.Services(), m.Keys.Endpoints()} {
 		m.done.Go(func() {
@@ -151,11 +167,25 @@ func (m *Manager) Start(context.Context) error {
 			}
 		})
 	}
+	m.done.Go(m.followNodes)
+	m.done.Go(m.followEndpoints)
+	m.done.Go(m.durables.run)
+	m.done.Go(m.durables.publish)
+	m.done.Go(func() {
+		for _, c := range []chan struct{}{m.registry.loaded, m.nodes.loaded} {
+			select {
+			case <-c:
+			case <-m.run.Done():
+				return
+			}
+		}
+		close(m.loaded)
+	})
 	return nil
 }
 
-// Loaded is closed once both registries have been read.
-func (m *Manager) Loaded() <-chan struct{} { return m.registry.loaded }
+// Loaded is closed once both registries have been read, and who is there of the nodes.
+func (m *Manager) Loaded() <-chan struct{} { return m.loaded }
 
 // Quit ends the streams of monitors and watchers, so that the server can stop.
 func (m *Manager) Quit() {
@@ -169,6 +199,8 @@ func (m *Manager) Stop() {
 	m.mu.Lock()
 	for _, c := range m.connections {
 		c.timer.Stop()
+		c.healing.stop()
+		m.claimed(c)
 	}
 	m.mu.Unlock()
 	m.links.close()

@@ -80,6 +80,9 @@ func (m *Manager) candidates(service string, labels map[string]string, pinned, c
 		if i < 0 {
 			return nil, errNoEndpoint(service, "the endpoint "+pinned+" that the connection names is not registered")
 		}
+		if e := all[i]; !m.alive(e) && e.Name != current {
+			return nil, errNoEndpoint(service, "node "+e.Node+" of the endpoint "+pinned+" that the connection names is gone")
+		}
 		return all[i : i+1], nil
 	}
 	if len(all) == 0 {
@@ -88,6 +91,9 @@ func (m *Manager) candidates(service string, labels map[string]string, pinned, c
 	chosen := choose(s, labels, all)
 	if len(chosen) == 0 {
 		return nil, errNoEndpoint(service, "none of the "+plural(len(all), "registered endpoint")+" matches the client's labels "+labelText(labels))
+	}
+	if chosen = m.living(chosen, current); len(chosen) == 0 {
+		return nil, errNoEndpoint(service, "those that match are on nodes that are gone")
 	}
 	chosen = m.rotate(service, chosen)
 	if i := slices.IndexFunc(chosen, func(e *models.Endpoint) bool { return e.Name == current }); i >= 0 {
@@ -100,6 +106,16 @@ func (m *Manager) candidates(service string, labels map[string]string, pinned, c
 		}
 	}
 	return chosen, nil
+}
+
+// living leaves out endpoints whose node is gone; the one that a connection has may be on
+// a node whose agent restarts.
+func (m *Manager) living(list []*models.Endpoint, current string) []*models.Endpoint {
+	gone := func(e *models.Endpoint) bool { return e.Name != current && !m.alive(e) }
+	if !slices.ContainsFunc(list, gone) {
+		return list
+	}
+	return slices.DeleteFunc(slices.Clone(list), gone)
 }
 
 // rotate takes turns among equals.

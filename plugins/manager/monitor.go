@@ -1,15 +1,22 @@
 package manager
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"go.patchbay.dev/models"
+	"go.patchbay.dev/plugins/identity"
 )
 
 // monitor is one client of MonitorConnections.
 type monitor struct {
 	selector *networkservice.MonitorScopeSelector
-	owner    string // empty: it may see every connection
+	owner    string         // empty: it may see every connection
+	agent    *identity.Peer // another node's, which sees what it has the other half of
 	events   chan *networkservice.ConnectionEvent
 }
 
@@ -21,8 +28,13 @@ func (m *Manager) MonitorConnections(selector *networkservice.MonitorScopeSelect
 	if err != nil {
 		return err
 	}
-	w := &monitor{selector: selector, events: make(chan *networkservice.ConnectionEvent, backlog)}
-	if !m.isRoot(p) {
+	w := &monitor{selector: selector, agent: p.agent, events: make(chan *networkservice.ConnectionEvent, backlog)}
+	if p.agent != nil {
+		// It takes what it does not hear of for gone.
+		if err := m.serving(out.Context()); err != nil {
+			return err
+		}
+	} else if !m.isRoot(p) {
 		w.owner = p.owner()
 	}
 	initial := &networkservice.ConnectionEvent{
@@ -31,7 +43,7 @@ func (m *Manager) MonitorConnections(selector *networkservice.MonitorScopeSelect
 	}
 	m.mu.Lock()
 	for _, c := range m.connections {
-		if c.event != nil && w.sees(c.record.Request.Owner, c.event) {
+		if c.event != nil && w.sees(c.record.Request, c.event) {
 			initial.Connections[c.event.Id] = c.event
 		}
 	}
@@ -58,8 +70,26 @@ func (m *Manager) MonitorConnections(selector *networkservice.MonitorScopeSelect
 	}
 }
 
-func (w *monitor) sees(owner string, c *networkservice.Connection) bool {
-	return (w.owner == "" || w.owner == owner) && c.MatchesMonitorScopeSelector(w.selector)
+func (w *monitor) sees(r *models.Request, c *networkservice.Connection) bool {
+	return w.may(r) && c.MatchesMonitorScopeSelector(w.selector)
+}
+
+func (w *monitor) may(r *models.Request) bool {
+	if w.agent == nil {
+		return w.owner == "" || w.owner == r.Owner
+	}
+	return slices.ContainsFunc(nodesOf(r), w.agent.Is)
+}
+
+// nodesOf are the other nodes that have a half of a connection.
+func nodesOf(r *models.Request) (nodes []string) {
+	if node, ok := strings.CutPrefix(r.GetOwner(), ownerNode); ok {
+		nodes = append(nodes, node)
+	}
+	if node, ok := nodeOf(r.GetEndpointUrl()); ok {
+		nodes = append(nodes, node)
+	}
+	return nodes
 }
 
 func (m *Manager) unmonitor(w *monitor) {
@@ -70,10 +100,10 @@ func (m *Manager) unmonitor(w *monitor) {
 
 // send tells the monitors that may see the connection. It must not change any more.
 // m.mu is held.
-func (m *Manager) send(t networkservice.ConnectionEventType, owner string, c *networkservice.Connection) {
+func (m *Manager) send(t networkservice.ConnectionEventType, r *models.Request, c *networkservice.Connection) {
 	var e *networkservice.ConnectionEvent
 	for w := range m.monitors {
-		if !w.sees(owner, c) {
+		if !w.sees(r, c) {
 			continue
 		}
 		if e == nil {

@@ -12,9 +12,9 @@ import (
 	"go.patchbay.dev/negotiation"
 )
 
-// question is what a request asks of package negotiation. Both ends are on this node:
-// an endpoint is reached on a unix socket.
-func (m *Manager) question(r *request) negotiation.Request {
+// question is what a request asks of package negotiation. The endpoint is on this node,
+// unless next is the agent of another.
+func (m *Manager) question(r *request, next *hop) negotiation.Request {
 	node := m.Agent()
 	path := m.path(r)
 	q := negotiation.Request{
@@ -23,6 +23,9 @@ func (m *Manager) question(r *request) negotiation.Request {
 		Payload:  r.conn.Payload,
 		Prefer:   m.Prefer,
 		Direct:   path == models.DirectPath, Forwarder: path == models.ForwarderPath,
+	}
+	if next != nil && next.node != nil {
+		q.Endpoint.Node = next.node
 	}
 	for _, w := range r.wants {
 		q.Client.Speaks = append(q.Client.Speaks, w.record.Type)
@@ -41,9 +44,9 @@ func (m *Manager) path(r *request) string {
 	return m.Path
 }
 
-// offersFor gives the mechanism types to offer an endpoint, in order.
-func (m *Manager) offersFor(r *request) ([]string, error) {
-	asks, err := negotiation.Ask(m.question(r))
+// offersFor gives the mechanism types to offer the next hop, in order: tunnels to an agent.
+func (m *Manager) offersFor(r *request, next *hop) ([]string, error) {
+	asks, err := negotiation.Ask(m.question(r, next))
 	if err != nil {
 		return nil, m.notNegotiated(err)
 	}
@@ -54,13 +57,17 @@ func (m *Manager) offersFor(r *request) ([]string, error) {
 	return types, nil
 }
 
-// decide settles the mechanisms once the endpoint has answered with one.
-func (m *Manager) decide(r *request, answered string) (*want, *negotiation.Decision, error) {
+// decide settles the mechanisms once the next hop has answered with one.
+func (m *Manager) decide(r *request, next *hop, answered string) (*want, *negotiation.Decision, error) {
 	if answered == "" {
 		return nil, nil, errors.New("the endpoint answered with no mechanism")
 	}
-	q := m.question(r)
-	q.Endpoint.Only = answered
+	q := m.question(r, next)
+	if next.node != nil {
+		q.Tunnels = []string{answered}
+	} else {
+		q.Endpoint.Only = answered
+	}
 	d, err := negotiation.Decide(q)
 	if err != nil {
 		return nil, nil, m.notNegotiated(err)

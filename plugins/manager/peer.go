@@ -12,20 +12,27 @@ import (
 	"google.golang.org/grpc/status"
 
 	"go.patchbay.dev/plugins/fdpass"
+	"go.patchbay.dev/plugins/identity"
 )
 
-// A peer is who calls: by its credentials on the unix socket.
+// A peer is who calls: a process of this node by its credentials on the unix socket, the
+// agent of another node by its certificate, or this agent itself.
 type peer struct {
 	conn *fdpass.Conn
 	fdpass.Peer
+	agent *identity.Peer // another node's; nil: a process of this node
+	node  string         // that the agent has spoken for
+	as    string         // the owner for whom this agent itself asks
 }
 
 func peerOf(ctx context.Context) (peer, error) {
-	c, ok := fdpass.FromContext(ctx)
-	if !ok {
-		return peer{}, status.Error(codes.Unauthenticated, "the caller is not known: connect over the agent's unix socket")
+	if c, ok := fdpass.FromContext(ctx); ok {
+		return peer{conn: c, Peer: c.Peer()}, nil
 	}
-	return peer{c, c.Peer()}, nil
+	if p, ok := identity.FromContext(ctx); ok {
+		return peer{agent: &p}, nil
+	}
+	return peer{}, status.Error(codes.Unauthenticated, "the caller is not known: connect over the agent's unix socket")
 }
 
 // Owner identifies a workload over its own restarts: its user in its network namespace,
@@ -36,9 +43,24 @@ func Owner(p fdpass.Peer) string { return fmt.Sprintf("uid=%d,netns=%d", p.UID, 
 // namespace own: root in a pod is not.
 func IsRoot(p fdpass.Peer, own uint64) bool { return p.UID == 0 && p.Netns == own }
 
-func (p peer) owner() string { return Owner(p.Peer) }
+// nodeOwner owns what the agent of another node has asked for.
+func nodeOwner(node string) string { return ownerNode + node }
 
-func (m *Manager) isRoot(p peer) bool { return IsRoot(p.Peer, m.OwnNetns) }
+const ownerNode = "node="
+
+func (p peer) owner() string {
+	switch {
+	case p.as != "":
+		return p.as
+	case p.agent != nil:
+		return nodeOwner(p.node)
+	}
+	return Owner(p.Peer)
+}
+
+func (m *Manager) isRoot(p peer) bool {
+	return p.agent == nil && p.as == "" && IsRoot(p.Peer, m.OwnNetns)
+}
 
 // may reports whether the peer may change what belongs to owner. Root of the node may
 // change everything.

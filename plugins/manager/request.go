@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"go.patchbay.dev/models"
@@ -27,6 +29,11 @@ type request struct {
 	insist bool                 // the client has chosen its mechanism and takes no other
 	record *models.CrossConnect // on record already; nil: a new connection
 	known  *networkservice.Connection
+
+	skew     time.Duration // this node's clock is ahead of the calling agent's
+	pinned   bool          // the endpoint is no other's choice: a durable request names it
+	revision int64         // of the durable request
+	told     string        // the endpoint that the client knows of, if not that of the record
 }
 
 // Request connects a client to a network service, refreshes its connection or changes
@@ -69,12 +76,16 @@ func (m *Manager) request(ctx context.Context, in *networkservice.NetworkService
 	if r.index, err = caller(r.conn); err != nil {
 		return nil, err
 	}
+	if err := m.enterAgent(ctx, r); err != nil {
+		return nil, err
+	}
 	r.id = recordID(r.conn.Id)
 	unlock, err := m.ids.lock(ctx, r.id)
 	if err != nil {
 		return nil, fmt.Errorf("another request for this connection is under way: %w", err)
 	}
 	defer unlock()
+	defer m.releaseTunnels(r.id)
 	if err := m.admit(ctx, r); err != nil {
 		return nil, err
 	}
@@ -84,7 +95,11 @@ func (m *Manager) request(ctx context.Context, in *networkservice.NetworkService
 	if err := m.checkClient(r); err != nil {
 		return nil, err
 	}
-	return m.connect(ctx, r)
+	out, err := m.connect(ctx, r)
+	if err == nil && r.peer.agent != nil {
+		shift(out.Path, -r.skew) // back to its own clock
+	}
+	return out, err
 }
 
 // serving fails at once while etcd is away, and waits while an agent that has just
@@ -157,25 +172,17 @@ func tokenExpiry(md metadata.MD) (*timestamppb.Timestamp, error) {
 
 // connect asks one candidate after the other until one answers with what fits.
 func (m *Manager) connect(ctx context.Context, r *request) (*networkservice.Connection, error) {
-	reselect := r.conn.State == networkservice.State_RESELECT_REQUESTED
-	var current string
-	if r.known != nil {
-		current = r.known.NetworkServiceEndpointName
-	}
-	pinned := r.conn.NetworkServiceEndpointName
-	if reselect && pinned == current {
-		pinned = ""
-	}
-	list, err := m.candidates(r.conn.NetworkService, r.conn.Labels, pinned, current, reselect)
+	list, err := m.choices(r)
 	if err != nil {
 		return nil, err
 	}
 	if err := m.settlePayload(r); err != nil {
 		return nil, err
 	}
+	elsewhere := slices.ContainsFunc(list, func(e *models.Endpoint) bool { return !m.here(e) })
 	var refusals []error
 	for i, e := range list {
-		out, err := m.try(ctx, r, e, len(list)-i)
+		out, err := m.try(ctx, r, e, len(list)-i, elsewhere)
 		var refused *refusal
 		if err == nil || !errors.As(err, &refused) {
 			return out, err
@@ -186,6 +193,27 @@ func (m *Manager) connect(ctx context.Context, r *request) (*networkservice.Conn
 		}
 	}
 	return nil, refusedByAll(r, refusals)
+}
+
+// choices are the endpoints to ask, in order.
+func (m *Manager) choices(r *request) ([]*models.Endpoint, error) {
+	if r.peer.agent != nil {
+		return m.asked(r)
+	}
+	reselect := r.conn.State == networkservice.State_RESELECT_REQUESTED
+	var current string
+	if r.known != nil {
+		current = r.known.NetworkServiceEndpointName
+	}
+	pinned := r.conn.NetworkServiceEndpointName
+	if told := r.record.GetRequest().GetTold(); told != "" && pinned == told {
+		// It has not heard yet that it was connected to another.
+		pinned, r.conn.Context = current, proto.CloneOf(r.known.GetContext())
+	}
+	if reselect && pinned == current && !r.pinned {
+		pinned = ""
+	}
+	return m.candidates(r.conn.NetworkService, r.conn.Labels, pinned, current, reselect)
 }
 
 // refusal is why one endpoint will not do; the next may.
@@ -221,12 +249,9 @@ func (m *Manager) settlePayload(r *request) error {
 	return nil
 }
 
-// try asks one endpoint and, when it agrees, brings the connection into being.
-func (m *Manager) try(ctx context.Context, r *request, e *models.Endpoint, candidates int) (*networkservice.Connection, error) {
-	asks, err := m.offersFor(r)
-	if err != nil {
-		return nil, err
-	}
+// try asks one endpoint and, when it agrees, brings the connection into being. What the
+// ends have in common is the same for all endpoints of this node, but not elsewhere.
+func (m *Manager) try(ctx context.Context, r *request, e *models.Endpoint, candidates int, elsewhere bool) (*networkservice.Connection, error) {
 	// Each candidate gets its share of the time, so that one that hangs leaves some to the next.
 	share := DefaultTimeout
 	if deadline, ok := ctx.Deadline(); ok {
@@ -237,33 +262,44 @@ func (m *Manager) try(ctx context.Context, r *request, e *models.Endpoint, candi
 	}
 	asked, cancel := context.WithTimeout(ctx, share)
 	defer cancel()
+	next, err := m.hopTo(asked, r, e)
+	if err != nil {
+		return nil, &refusal{err}
+	}
+	if next.offers, err = m.offersFor(r, next); err != nil {
+		if elsewhere {
+			err = &refusal{err}
+		}
+		return nil, err
+	}
 	// Held until the descriptors that come with the answer have been used.
-	cc, release, err := m.links.use(e.Url)
+	cc, release, err := m.links.use(next.url)
 	if err != nil {
 		return nil, &refusal{err}
 	}
 	defer release()
-	answer, err := m.ask(asked, cc, r, e, asks)
+	before := r.record.GetRequest().GetEndpointUrl()
+	answer, err := m.ask(asked, cc, r, next)
 	if err != nil {
-		if unheard(err) && r.record.GetRequest().GetEndpointUrl() != e.Url {
-			m.closeEndpoint(r.conn.Clone(), e.Url, "") // it may have agreed
+		if unheard(err) && before != next.url {
+			m.closeEndpoint(r.conn.Clone(), next.url, "") // it may have agreed
 		}
 		return nil, &refusal{err}
 	}
-	x, err := m.compose(asked, r, e, answer)
+	x, err := m.compose(asked, r, next, answer)
 	var data []byte
 	if err == nil {
 		data, err = m.Records.Begin(x)
 	}
 	if err != nil {
-		m.closeEndpoint(answer.conn, e.Url, x.GetEndpoint().GetMechanism().GetParameters()[paramNetns])
+		m.closeEndpoint(answer.conn, next.url, x.GetEndpoint().GetMechanism().GetParameters()[paramNetns])
 		return nil, &refusal{fmt.Errorf("its answer does not fit: %w", err)}
 	}
 	out, err := m.establish(ctx, r, x, data)
-	if err != nil && r.record.GetRequest().GetEndpointUrl() != e.Url {
-		m.closeEndpoint(answer.conn, e.Url, x.Endpoint.Mechanism.Parameters[paramNetns])
+	if err != nil && before != next.url {
+		m.closeEndpoint(answer.conn, next.url, x.Endpoint.Mechanism.Parameters[paramNetns])
 	}
-	if err == nil && r.record != nil && r.record.Request.EndpointUrl != e.Url {
+	if err == nil && r.record != nil && before != next.url {
 		m.leaveEndpoint(r.record)
 	}
 	return out, err
@@ -291,6 +327,9 @@ func (m *Manager) establish(ctx context.Context, r *request, x *models.CrossConn
 	out, err := replied(x)
 	if err != nil {
 		return nil, err
+	}
+	if r.peer.agent != nil {
+		return out, nil // a tunnel's parameters are those that were agreed
 	}
 	if out.Mechanism.Parameters == nil {
 		out.Mechanism.Parameters = map[string]string{}

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
+	"github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/cls"
 	"github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/common"
 	"github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/memif"
 	"google.golang.org/grpc/codes"
@@ -34,13 +36,19 @@ type want struct {
 // readWants reads what the client would take. A connection that has a mechanism already
 // insists on it.
 func (m *Manager) readWants(ctx context.Context, r *request, preferences []*networkservice.Mechanism) error {
+	if r.peer.agent != nil {
+		return m.readTunnels(ctx, r, preferences)
+	}
 	list := preferences
 	if r.conn.Mechanism != nil {
 		list, r.insist = []*networkservice.Mechanism{r.conn.Mechanism}, true
 	}
 	if len(list) == 0 {
 		for _, o := range m.Agent().GetOffers() {
-			list = append(list, &networkservice.Mechanism{Cls: "LOCAL", Type: o.Type})
+			if o.Class == cls.REMOTE || slices.ContainsFunc(list, func(l *networkservice.Mechanism) bool { return l.Type == o.Type }) {
+				continue
+			}
+			list = append(list, &networkservice.Mechanism{Cls: cls.LOCAL, Type: o.Type})
 		}
 	}
 	for i, in := range list {

@@ -24,6 +24,9 @@ var (
 
 	// ErrConflict means that Replace found the key changed or gone.
 	ErrConflict = errors.New("changed by somebody else")
+
+	// ErrTaken means that Claim found the key held by another.
+	ErrTaken = errors.New("held by another")
 )
 
 // unavailable is ErrUnavailable with its reason.
@@ -40,7 +43,7 @@ func explain(ctx context.Context, ses *session, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrNotFound), errors.Is(err, ErrExists), errors.Is(err, ErrConflict):
+	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrNotFound), errors.Is(err, ErrExists), errors.Is(err, ErrConflict), errors.Is(err, ErrTaken):
 		return err
 	case ses.ctx.Err() != nil:
 		return context.Cause(ses.ctx)

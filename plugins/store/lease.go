@@ -24,9 +24,16 @@ const leastTTL = 10
 // renews the lease and writes nothing, also after a restart. The revision is that of the
 // key's last write.
 func (s *Store) PutLeased(ctx context.Context, key string, value []byte, ttl time.Duration) (revision int64, err error) {
+	return s.Claim(ctx, key, value, ttl, nil)
+}
+
+// Claim is PutLeased for a key that others may want: what is there and is not mine stays,
+// and the error is ErrTaken. Of two that claim it at once, one gets it; the other's error
+// is ErrTaken or ErrConflict. A nil mine takes the key from anyone.
+func (s *Store) Claim(ctx context.Context, key string, value []byte, ttl time.Duration, mine func(value []byte) bool) (revision int64, err error) {
 	err = s.do(ctx, "put", key, func(ctx context.Context, ses *session) error {
 		var err error
-		revision, err = s.putLeased(ctx, ses, key, value, seconds(ttl))
+		revision, err = s.putLeased(ctx, ses, key, value, seconds(ttl), mine)
 		s.saw(revision)
 		return err
 	})
@@ -37,12 +44,23 @@ func seconds(ttl time.Duration) int64 {
 	return max(1, int64((ttl+time.Second-1)/time.Second))
 }
 
-func (s *Store) putLeased(ctx context.Context, ses *session, key string, value []byte, ttl int64) (int64, error) {
+func (s *Store) putLeased(ctx context.Context, ses *session, key string, value []byte, ttl int64, mine func([]byte) bool) (int64, error) {
 	r, err := ses.client.Get(ctx, key, ses.reads...)
 	if err != nil {
 		return 0, err
 	}
 	var old clientv3.LeaseID
+	var unless []clientv3.Cmp // the put fails unless all are so
+	if mine != nil {
+		var revision int64 // of what was read; none is 0
+		if len(r.Kvs) > 0 {
+			if !mine(r.Kvs[0].Value) {
+				return 0, ErrTaken
+			}
+			revision = r.Kvs[0].ModRevision
+		}
+		unless = []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", revision)}
+	}
 	if len(r.Kvs) > 0 {
 		kv := r.Kvs[0]
 		old = clientv3.LeaseID(kv.Lease)
@@ -54,13 +72,13 @@ func (s *Store) putLeased(ctx context.Context, ses *session, key string, value [
 			return kv.ModRevision, nil
 		}
 		if renewed {
-			revision, err := putOnLease(ctx, ses, key, value, old)
+			revision, err := putOnLease(ctx, ses, key, value, old, unless)
 			if !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 				return revision, err
 			}
 		}
 	}
-	return s.putNewLease(ctx, ses, key, value, ttl, old)
+	return s.putNewLease(ctx, ses, key, value, ttl, old, unless)
 }
 
 // renew keeps a lease alive if it is still there and has the wanted time to live, or the
@@ -80,7 +98,7 @@ func renew(ctx context.Context, ses *session, id clientv3.LeaseID, ttl int64) (b
 }
 
 // putNewLease gives the key a new lease; the old one goes.
-func (s *Store) putNewLease(ctx context.Context, ses *session, key string, value []byte, ttl int64, old clientv3.LeaseID) (int64, error) {
+func (s *Store) putNewLease(ctx context.Context, ses *session, key string, value []byte, ttl int64, old clientv3.LeaseID, unless []clientv3.Cmp) (int64, error) {
 	if err := ses.writable(); err != nil {
 		ses.look()
 		return 0, err
@@ -89,7 +107,7 @@ func (s *Store) putNewLease(ctx context.Context, ses *session, key string, value
 	if err != nil {
 		return 0, err
 	}
-	revision, err := putOnLease(ctx, ses, key, value, lease.ID)
+	revision, err := putOnLease(ctx, ses, key, value, lease.ID, unless)
 	if err != nil {
 		s.dropLease(ctx, ses, lease.ID)
 		return 0, err
@@ -98,14 +116,17 @@ func (s *Store) putNewLease(ctx context.Context, ses *session, key string, value
 	return revision, nil
 }
 
-func putOnLease(ctx context.Context, ses *session, key string, value []byte, id clientv3.LeaseID) (int64, error) {
+func putOnLease(ctx context.Context, ses *session, key string, value []byte, id clientv3.LeaseID, unless []clientv3.Cmp) (int64, error) {
 	if err := ses.writable(); err != nil {
 		ses.look()
 		return 0, err
 	}
-	r, err := ses.client.Put(ctx, key, string(value), clientv3.WithLease(id))
-	if err != nil {
+	r, err := ses.client.Txn(ctx).If(unless...).Then(clientv3.OpPut(key, string(value), clientv3.WithLease(id))).Commit()
+	switch {
+	case err != nil:
 		return 0, err
+	case !r.Succeeded:
+		return 0, ErrConflict
 	}
 	return r.Header.Revision, nil
 }
@@ -131,21 +152,24 @@ func (s *Store) dropLease(ctx context.Context, ses *session, id clientv3.LeaseID
 // there is no key.
 //
 // Hold returns when ctx ends or the store is closed. What goes wrong in between is logged
-// and tried again.
-func (s *Store) Hold(ctx context.Context, key string, ttl time.Duration, values <-chan []byte) {
+// and tried again; but where another has the key, as mine says (see Claim), Hold returns
+// ErrTaken and leaves it.
+func (s *Store) Hold(ctx context.Context, key string, ttl time.Duration, values <-chan []byte, mine func([]byte) bool) error {
 	var value []byte
 	select {
 	case value = <-values:
 	case <-ctx.Done():
-		return
+		return ctx.Err()
 	case <-s.ctx.Done():
-		return
+		return errClosed()
 	}
-	defer s.release(ctx, key)
 	for {
 		changed := s.Changed() // asked for first, so that etcd's return during the attempt is not missed
 		wait := ttl / 3
-		if !s.renewHeld(ctx, key, value, ttl) {
+		switch err := s.renewHeld(ctx, key, value, ttl, mine); {
+		case errors.Is(err, ErrTaken):
+			return err
+		case err != nil:
 			wait = min(wait, maxPause)
 		}
 		select {
@@ -153,21 +177,22 @@ func (s *Store) Hold(ctx context.Context, key string, ttl time.Duration, values 
 		case <-changed:
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return
+			s.release(ctx, key)
+			return ctx.Err()
 		case <-s.ctx.Done():
-			return
+			return errClosed()
 		}
 	}
 }
 
-func (s *Store) renewHeld(ctx context.Context, key string, value []byte, ttl time.Duration) bool {
+func (s *Store) renewHeld(ctx context.Context, key string, value []byte, ttl time.Duration, mine func([]byte) bool) error {
 	bound, cancel := context.WithTimeout(ctx, ttl)
 	defer cancel()
-	_, err := s.PutLeased(bound, key, value, ttl)
+	_, err := s.Claim(bound, key, value, ttl, mine)
 	if err != nil && ctx.Err() == nil {
 		s.log.Log(ctx, levelOf(err), "a held key could not be renewed", "key", key, "err", err)
 	}
-	return err == nil
+	return err
 }
 
 // release deletes a key that was held; if that fails, the lease lets it go.

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -129,7 +130,7 @@ func TestForeignLease(t *testing.T) {
 func hold(t *testing.T, s *Store, key string, ttl time.Duration) (values chan<- []byte, stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ch, done := make(chan []byte), make(chan struct{})
-	go func() { defer close(done); s.Hold(ctx, key, ttl, ch) }()
+	go func() { defer close(done); s.Hold(ctx, key, ttl, ch, nil) }()
 	stop = func() { cancel(); <-done }
 	t.Cleanup(stop)
 	return ch, stop
@@ -207,4 +208,83 @@ func TestHoldSurvivesTheLossOfEtcd(t *testing.T) {
 	server.stop()
 	untilDown(t, s)
 	stop() // does not wait for etcd
+}
+
+func mine(who string) func([]byte) bool {
+	return func(value []byte) bool { return string(value) == who }
+}
+
+// TestClaimedKeyIsNotTaken: whoever has the key keeps it while it is renewed, may take it
+// again after a restart, and loses it with its lease.
+func TestClaimedKeyIsNotTaken(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, s *Store) {
+		claim := func(who string, ttl time.Duration) error {
+			_, err := s.Claim(t.Context(), "/a/n1", []byte(who), ttl, mine(who))
+			return err
+		}
+		if err := claim("first", time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if err := claim("second", time.Second); !errors.Is(err, ErrTaken) {
+			t.Errorf("a second claim: %v, want ErrTaken", err)
+		}
+		if err := claim("first", time.Second); err != nil {
+			t.Errorf("the first again: %v", err)
+		}
+		v, _ := watch(t, s, "/a/")
+		v.has(t, "/a/n1", "first")
+		v.has(t, "/a/n1", "")
+		if err := claim("second", time.Minute); err != nil {
+			t.Errorf("when the first is gone: %v", err)
+		}
+		if n := leases(t, s); n != 1 {
+			t.Errorf("%d leases are left, want 1", n)
+		}
+	})
+}
+
+func TestOfManyClaimsOneSucceeds(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, s *Store) {
+		errs := make(chan error)
+		for i := range 16 {
+			who := fmt.Sprint(i)
+			go func() {
+				_, err := s.Claim(t.Context(), "/a/n1", []byte(who), time.Minute, mine(who))
+				errs <- err
+			}()
+		}
+		won := 0
+		for range 16 {
+			switch err := <-errs; {
+			case err == nil:
+				won++
+			case !errors.Is(err, ErrTaken) && !errors.Is(err, ErrConflict):
+				t.Error(err)
+			}
+		}
+		if won != 1 {
+			t.Errorf("%d of 16 have the key", won)
+		}
+	})
+}
+
+func TestHoldEndsWhenAnotherHasTheKey(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, s *Store) {
+		values := make(chan []byte, 1)
+		values <- []byte("first")
+		ended := make(chan error)
+		go func() { ended <- s.Hold(t.Context(), "/a/n1", 3*time.Second, values, mine("first")) }()
+		v, _ := watch(t, s, "/a/")
+		v.has(t, "/a/n1", "first")
+		if _, err := s.Put(t.Context(), "/a/n1", []byte("second")); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ended; !errors.Is(err, ErrTaken) {
+			t.Errorf("it ended with %v, want ErrTaken", err)
+		}
+		v.has(t, "/a/n1", "second")
+	})
 }

@@ -22,10 +22,11 @@ func newApply(a *app) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE",
-		Short: "Write desired objects: cross-connects and network services",
+		Short: "Write desired objects: cross-connects, durable requests and network services",
 		Long: `Apply writes desired objects after they have been checked. The file is YAML or JSON; several
-objects are separated by lines of ---. Each has a kind, CrossConnect or Service, and the fields
-of that message as they are kept in etcd. All are read before the first is written.`,
+objects are separated by lines of ---. Each has a kind, CrossConnect, Connection (a durable
+request) or Service, and the fields of that message as they are kept in etcd. All are read before
+the first is written.`,
 		Example: `  patchbay apply -f crossconnect.yaml
   echo '{kind: Service, name: firewall, payload: IP}' | patchbay apply -f -`,
 		Args: cobra.NoArgs,
@@ -112,7 +113,7 @@ func parseDocuments(content []byte) ([]document, error) {
 }
 
 // kinds that can be applied, by what users write in small letters.
-var kinds = []string{"crossconnect", "service"}
+var kinds = []string{"crossconnect", "connection", "service"}
 
 func parseDocument(data []byte) (document, error) {
 	fields := map[string]json.RawMessage{}
@@ -121,11 +122,11 @@ func parseDocument(data []byte) (document, error) {
 	}
 	var kind string
 	if err := json.Unmarshal(fields["kind"], &kind); err != nil || kind == "" {
-		return document{}, errors.New("kind: is missing; write kind: CrossConnect or kind: Service")
+		return document{}, errors.New("kind: is missing; write kind: CrossConnect, kind: Connection or kind: Service")
 	}
 	d := document{kind: strings.ToLower(kind)}
 	if !slices.Contains(kinds, d.kind) {
-		return document{}, fmt.Errorf("kind: %q is not known; use CrossConnect or Service", kind)
+		return document{}, fmt.Errorf("kind: %q is not known; use CrossConnect, Connection or Service", kind)
 	}
 	for _, field := range []string{"id", "name"} {
 		var name string

@@ -83,8 +83,8 @@ firewall   IP        1         a=1,b=2->zone=x
 		{"endpoints", []*adminpb.ListEvent{endpoint, synced}, `NAME   SERVICES   NODE   EXPIRES
 fw-1   firewall   n1     -
 `},
-		{"agents -o wide", []*adminpb.ListEvent{agent, synced}, `NODE   DATAPLANE   MECHANISMS   VERSION   ADDRESSES   MISSING
-n1     kernel      KERNEL       v1        -           MEMIF has no VPP
+		{"agents -o wide", []*adminpb.ListEvent{agent, synced}, `NODE   DATAPLANE   MECHANISMS   VERSION   ADDRESSES   MTU   URL   MISSING
+n1     kernel      KERNEL       v1        -           -     -     MEMIF has no VPP
 `},
 		{"services", []*adminpb.ListEvent{synced}, "no services\n"},
 		{"crossconnects -w", []*adminpb.ListEvent{synced, up, gone}, `ID   SERVICE   PAYLOAD   CLIENT   ENDPOINT   STATE   REASON
@@ -231,7 +231,7 @@ client: {mechanism: {type: KERNEL, parameters: {netns: a}}}
 		{"no object", "- a", "object 1: is no object"},
 		{"no kind", "id: c1", "kind: is missing"},
 		{"a kind that is a number", "kind: 1", "kind: is missing"},
-		{"another kind", "kind: Pod", `kind: "Pod" is not known; use CrossConnect or Service`},
+		{"another kind", "kind: Pod", `kind: "Pod" is not known; use CrossConnect, Connection or Service`},
 		{"the second is wrong", "kind: Service\nname: a\n---\nkind: Pod", "object 2: kind"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -15,7 +15,8 @@ func newDelete(a *app) *cobra.Command {
 		Use:   "delete KIND NAME…",
 		Short: "Delete desired objects; deleting a connection closes it",
 		Long: `Delete removes cross-connects, connections, services or endpoints by name. What they were
-programmed to is undone. A workload that keeps its connection asks for it again.`,
+programmed to is undone. A workload that keeps its connection asks for it again; of a durable
+request the record is removed, so that it stays closed.`,
 		Example:   "  patchbay delete crossconnect c1",
 		ValidArgs: []string{"crossconnect", "connection", "service", "endpoint"},
 		Args:      cobra.MinimumNArgs(2),

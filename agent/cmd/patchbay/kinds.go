@@ -29,7 +29,7 @@ var listings = []listing{
 	{"connections", []string{"ID", "SERVICE", "ENDPOINT", "MECHANISM", "STATE", "EXPIRES", "REASON", "ADDRESSES", "PEER-ADDRESSES", "OWNER"}, 7, connectionCells},
 	{"services", []string{"NAME", "PAYLOAD", "MATCHES", "SELECTORS"}, 3, serviceCells},
 	{"endpoints", []string{"NAME", "SERVICES", "NODE", "EXPIRES", "URL", "LABELS", "OWNER"}, 4, endpointCells},
-	{"agents", []string{"NODE", "DATAPLANE", "MECHANISMS", "VERSION", "ADDRESSES", "MISSING"}, 4, agentCells},
+	{"agents", []string{"NODE", "DATAPLANE", "MECHANISMS", "VERSION", "ADDRESSES", "MTU", "URL", "MISSING"}, 4, agentCells},
 }
 
 // is reports whether a user means this kind: in the plural or the singular.
@@ -124,10 +124,16 @@ func agentCells(o *adminpb.Object) []string {
 			missing = append(missing, f.Type+" "+f.Missing)
 			continue
 		}
-		offers = append(offers, f.GetType())
+		if !slices.Contains(offers, f.GetType()) { // a type may have an offer of each dataplane
+			offers = append(offers, f.GetType())
+		}
+	}
+	mtu := ""
+	if a.GetMtu() != 0 {
+		mtu = fmt.Sprint(a.Mtu)
 	}
 	return []string{a.GetNode(), a.GetDataplane(), strings.Join(offers, ","), a.GetVersion(),
-		strings.Join(a.GetAddresses(), ","), strings.Join(missing, "; ")}
+		strings.Join(a.GetAddresses(), ","), mtu, a.GetUrl(), strings.Join(missing, "; ")}
 }
 
 func stateName(s *models.CrossConnectStatus) string {

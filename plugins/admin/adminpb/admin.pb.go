@@ -239,7 +239,8 @@ type isObject_Kind interface {
 }
 
 type Object_Crossconnect struct {
-	// also for connections, which are the cross-connects that a request made.
+	// also for connections, which are the cross-connects that a request made, and the durable
+	// requests that have none.
 	Crossconnect *CrossConnectView `protobuf:"bytes,1,opt,name=crossconnect,proto3,oneof"`
 }
 
@@ -656,7 +657,7 @@ func (x *ExplainResponse) GetCandidates() []string {
 
 type ApplyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// kind is crossconnect or service.
+	// kind is crossconnect, connection or service.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// object is the JSON of the message, checked as an etcd write is.
 	Object        []byte `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`

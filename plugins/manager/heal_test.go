@@ -1,0 +1,286 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/networkservicemesh/api/pkg/api/networkservice"
+
+	"go.patchbay.dev/models"
+)
+
+// connectedTo waits until a connection of a node is up at an endpoint.
+func (n *node) connectedTo(id string, within time.Duration, endpoints ...*endpoint) time.Duration {
+	n.t.Helper()
+	return eventually(n.t, within, id+" to be connected", func() error {
+		n.m.mu.Lock()
+		defer n.m.mu.Unlock()
+		c := n.m.connections[id]
+		if c == nil || c.lost != "" || c.status.GetState() != models.State_UP {
+			return fmt.Errorf("connection %v, lost %q, status %v", c != nil, lostOf(c), statusOf(c))
+		}
+		for _, e := range endpoints {
+			if c.conn.NetworkServiceEndpointName == e.name {
+				return nil
+			}
+		}
+		return fmt.Errorf("it is at %s", c.conn.NetworkServiceEndpointName)
+	})
+}
+
+func lostOf(c *connection) string {
+	if c == nil {
+		return ""
+	}
+	return c.lost
+}
+
+func statusOf(c *connection) *models.CrossConnectStatus {
+	if c == nil {
+		return nil
+	}
+	return c.status
+}
+
+// detected is how soon a node that is cut off is noticed at the latest, with a machine
+// that has other things to do.
+const detected = 3*time.Second + time.Second
+
+func TestAConnectionIsHealed(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		cause func(b *node, e *endpoint)
+	}{
+		{"when its endpoint dies", func(_ *node, e *endpoint) { e.die() }},
+		{"when its node dies", func(b *node, _ *endpoint) { b.die() }},
+		{"when the path to its node is cut", func(b *node, _ *endpoint) { b.path.cut(true) }},
+		{"when its endpoint wants it to go elsewhere", func(_ *node, e *endpoint) { e.say(networkservice.State_RESELECT_REQUESTED) }},
+		{"when its endpoint says that it is down", func(_ *node, e *endpoint) { e.say(networkservice.State_DOWN) }},
+		{"when the endpoint's node has closed it", func(b *node, _ *endpoint) {
+			for _, key := range b.records() {
+				b.etcd.Delete(context.Background(), key)
+			}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			a, b, other := l.start("a"), l.start("b"), l.start("c")
+			first := b.serve("fw-1", "fw")
+			conn := a.connect("c1", "fw")
+			a.connectedTo("c1", 5*time.Second, first)
+			twin := other.serve("fw-2", "fw")
+			eventually(t, 5*time.Second, "a to hear of the twin", func() error {
+				if a.m.registry.endpoint("fw-2") == nil {
+					return errors.New("it has not")
+				}
+				return nil
+			})
+			c.cause(b, first)
+			took := a.connectedTo("c1", 15*time.Second, twin)
+			if took > detected+time.Second {
+				t.Logf("it took %v; the machine may be busy", took)
+			}
+			if got := conn.Path.PathSegments[0].Id; got != "c1" {
+				t.Error("the id is", got)
+			}
+		})
+	}
+}
+
+// TestAHealedConnectionIsThatOfItsClient: it is refreshed and closed as if nothing had been.
+func TestAHealedConnectionIsThatOfItsClient(t *testing.T) {
+	l := newLab(t)
+	a, b := l.start("a"), l.start("b")
+	first := b.serve("fw-1", "fw")
+	c := a.connect("c1", "fw")
+	twin := a.serve("fw-2", "fw")
+	first.die()
+	a.connectedTo("c1", 10*time.Second, twin)
+	again, err := a.request(&networkservice.NetworkServiceRequest{Connection: c})
+	if err != nil || again.NetworkServiceEndpointName == "" {
+		t.Fatalf("refresh: %v, %v", again, err)
+	}
+	a.connectedTo("c1", 10*time.Second, twin)
+	eventually(t, 5*time.Second, "b's half to be given back", b.empty)
+	a.close(again)
+	eventually(t, 5*time.Second, "nothing to be left", a.empty)
+}
+
+// TestAnAgentThatRestartsLosesNothing: neither side makes a new connection.
+func TestAnAgentThatRestartsLosesNothing(t *testing.T) {
+	l := newLab(t)
+	a, b := l.start("a"), l.start("b")
+	first, twin := b.serve("fw-1", "fw"), a.serve("fw-2", "fw")
+	c, err := a.request(&networkservice.NetworkServiceRequest{Connection: &networkservice.Connection{Id: "c1", NetworkService: "fw", NetworkServiceEndpointName: "fw-1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []*node{b, a} {
+		n.restart()
+		a.connectedTo("c1", 10*time.Second, first)
+		if _, err := a.request(&networkservice.NetworkServiceRequest{Connection: c}); err != nil {
+			t.Fatalf("refresh after a restart of %s: %v", n.name, err)
+		}
+		a.connectedTo("c1", 10*time.Second, first)
+	}
+	if n := twin.requests(); n != 0 {
+		t.Errorf("the twin was asked %d times", n)
+	}
+	if strings.Contains(a.log.String(), "connection healed") {
+		t.Error("a restart was healed")
+	}
+}
+
+// TestWhatCannotBeHealedSaysSo, is tried with pauses, and is connected when an endpoint comes.
+func TestWhatCannotBeHealedSaysSo(t *testing.T) {
+	l := newLab(t)
+	a, b := l.start("a"), l.start("b")
+	first := b.serve("fw-1", "fw")
+	a.connect("c1", "fw")
+	b.etcd.Delete(t.Context(), b.keys.Endpoint("fw-1"))
+	first.die()
+	eventually(t, 10*time.Second, "the status to say so", func() error {
+		_, s, _ := a.m.Records.Lookup("c1")
+		if s.GetState() != models.State_DOWN || !strings.Contains(s.GetReason(), "could not be healed: ") {
+			return fmt.Errorf("status %v", s)
+		}
+		return nil
+	})
+	twin := b.serve("fw-2", "fw")
+	a.connectedTo("c1", 5*time.Second, twin)
+	_, s, _ := a.m.Records.Lookup("c1")
+	if s.GetState() != models.State_UP || s.GetReason() != "" {
+		t.Errorf("status %v", s)
+	}
+}
+
+// TestHealingDoesNotFlap: an endpoint that takes connections and loses them again is left
+// alone for longer each time.
+func TestHealingDoesNotFlap(t *testing.T) {
+	h := healing{}
+	var last time.Duration
+	for i := range 8 {
+		h.tries = i
+		p := h.pause(healSettle)
+		if p < last && last < healMost {
+			t.Errorf("pause %d is %v after %v", i, p, last)
+		}
+		last = p
+	}
+	if last < healMost || last > healMost+healMost/5 {
+		t.Errorf("the longest pause is %v", last)
+	}
+}
+
+// TestAClientThatMonitorsIsToldAndMayActItself: it hears of the loss, asks for another
+// endpoint, and the agent does nothing of its own.
+func TestAClientThatMonitorsIsToldAndMayActItself(t *testing.T) {
+	l := newLab(t)
+	a, b := l.start("a"), l.start("b")
+	first := b.serve("fw-1", "fw")
+	c := a.connect("c1", "fw")
+	stream, err := networkservice.NewMonitorConnectionClient(a.dial()).MonitorConnections(t.Context(),
+		&networkservice.MonitorScopeSelector{PathSegments: []*networkservice.PathSegment{{Id: "c1"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := func(state networkservice.State) {
+		t.Helper()
+		for {
+			e, err := stream.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range e.Connections {
+				if c.State == state {
+					return
+				}
+			}
+		}
+	}
+	next(networkservice.State_UP)
+	twin := a.serve("fw-2", "fw")
+	first.say(networkservice.State_RESELECT_REQUESTED)
+	next(networkservice.State_RESELECT_REQUESTED)
+	c.State, c.NetworkServiceEndpointName, c.Mechanism = networkservice.State_RESELECT_REQUESTED, "", nil
+	if _, err := a.request(&networkservice.NetworkServiceRequest{Connection: c, MechanismPreferences: ask("", "").MechanismPreferences}); err != nil {
+		t.Fatal(err)
+	}
+	next(networkservice.State_UP)
+	a.connectedTo("c1", 5*time.Second, twin)
+	if n := twin.requests(); n != 1 {
+		t.Errorf("the twin was asked %d times, want 1", n)
+	}
+}
+
+// TestManyConnectionsAreHealedAtOnce when a node is cut off.
+func TestManyConnectionsAreHealedAtOnce(t *testing.T) {
+	l := newLab(t)
+	a, b, other := l.start("a"), l.start("b"), l.start("c")
+	first := b.serve("fw-1", "fw")
+	const n = 100
+	errs := make(chan error, n)
+	for i := range n {
+		go func() { _, err := a.request(ask(fmt.Sprint("c", i), "fw")); errs <- err }()
+	}
+	for range n {
+		if err := <-errs; err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.connectedTo("c0", 5*time.Second, first)
+	twin := other.serve("fw-2", "fw")
+	b.die()
+	start := time.Now()
+	for i := range n {
+		a.connectedTo(fmt.Sprint("c", i), 20*time.Second, twin)
+	}
+	t.Logf("%d connections healed in %v", n, time.Since(start))
+}
+
+// TestHalvesWithoutTheOtherAreGivenBack: an agent that has forgotten a connection is known to
+// have when the stream to it is open again.
+func TestHalvesWithoutTheOtherAreGivenBack(t *testing.T) {
+	l := newLab(t)
+	a, b := l.start("a"), l.start("b")
+	b.serve("fw-1", "fw")
+	a.connect("c1", "fw")
+	a.connect("c2", "fw")
+	far, _, _ := a.m.known("c1")
+	id := recordID(ours(mustReplied(t, far)).Id)
+	a.stop()
+	a.etcd.Delete(t.Context(), a.keys.CrossConnect("c1")) // it died before it was put
+	a.run()
+	eventually(t, 10*time.Second, "b to know that a does not know it", func() error {
+		b.m.mu.Lock()
+		defer b.m.mu.Unlock()
+		if c := b.m.connections[id]; c == nil || c.orphan == nil {
+			return errors.New("it does not")
+		}
+		return nil
+	})
+	b.m.mu.Lock()
+	c := b.m.connections[id]
+	c.orphan.Reset(0)
+	b.m.mu.Unlock()
+	eventually(t, 5*time.Second, "b to have c2 only", func() error {
+		if r := b.records(); len(r) != 1 {
+			return fmt.Errorf("it has %v", r)
+		}
+		return nil
+	})
+}
+
+func mustReplied(t *testing.T, x *models.CrossConnect) *networkservice.Connection {
+	t.Helper()
+	c, err := replied(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
