@@ -261,14 +261,17 @@ func TestAgentIsKilledBetweenCreateAndTag(t *testing.T) {
 	})
 	k.a.Kill()
 	k.v.Hang(false)
-	there := 0 // the other one, too, if it was asked for before the end
-	lab.Eventually(t, 5*time.Second, "an interface without a tag", func() error {
-		all := k.v.Interfaces()
-		if there = len(all); there == 0 || all[0].Tag != "" || all[there-1].Tag != "" {
-			return fmt.Errorf("VPP has %+v", all)
+	lab.Eventually(t, 5*time.Second, "all that the agent has sent to be carried out", func() error {
+		if n := k.v.Clients(); n > 0 {
+			return fmt.Errorf("%d clients", n)
 		}
 		return nil
 	})
+	all := k.v.Interfaces() // one, or the other, too, if it was asked for before the end
+	there := len(all)
+	if there == 0 || all[0].Tag != "" || all[there-1].Tag != "" {
+		t.Fatalf("VPP has %+v, want interfaces without a tag", all)
+	}
 	made := func() (n int) {
 		for _, m := range k.v.Mutations() {
 			if m == "memif_create_v2" {

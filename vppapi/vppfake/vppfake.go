@@ -169,6 +169,14 @@ func (v *VPP) SetLink(which string, up bool) error {
 	return fmt.Errorf("fake VPP: no interface %q", which)
 }
 
+// Clients is how many are connected. All that one had sent before it went is carried out
+// by the time that it is not counted any more.
+func (v *VPP) Clients() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.clients)
+}
+
 // Socket is where it is served.
 func (v *VPP) Socket() string { return v.socket }
 
