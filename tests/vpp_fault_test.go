@@ -93,6 +93,7 @@ var allBroken = []broken{
 	{"kernel to memif, IP", "IP", func(t *testing.T) end { return kernelEnd(t, "nsm0", "10.60.0.1/32") }, memifEnd("10.60.0.2/32")},
 	{"vhost-user to memif", "ETHERNET", vhostEnd(), memifEnd()},
 	{"vhost-user to memif, IP", "IP", vhostEnd("10.60.0.1/32", "fd60::1/128"), memifEnd("10.60.0.2/32")},
+	{"vhost-user to vhost-user, IP", "IP", vhostEnd("10.60.0.1/32"), vhostEnd("10.60.0.2/32")},
 }
 
 // breaking is one story under way: an agent, a fake VPP, and what it has when all is well.
