@@ -15,6 +15,7 @@ import (
 	"go.fd.io/govpp/binapi/memif"
 	"go.fd.io/govpp/binapi/tapv2"
 	"go.fd.io/govpp/binapi/vhost_user"
+	"go.fd.io/govpp/binapi/vlib"
 )
 
 // core are messages that every VPP has and whose form this agent relies on. Those of
@@ -24,6 +25,7 @@ var core = []api.Message{
 	&interfaces.SwInterfaceDump{}, &interfaces.SwInterfaceDetails{}, &interfaces.SwInterfaceEvent{},
 	&interfaces.WantInterfaceEvents{}, &interfaces.SwInterfaceSetFlags{}, &interfaces.SwInterfaceTagAddDel{},
 	&interfaces.SwInterfaceSetMtu{}, &interfaces.SwInterfaceSetRxMode{}, &interfaces.SwInterfaceSetRxPlacement{},
+	&interfaces.SwInterfaceRxPlacementDump{}, &interfaces.SwInterfaceRxPlacementDetails{}, &vlib.ShowThreads{}, &vlib.ShowThreadsReply{},
 	&l2.SwInterfaceSetL2Xconnect{}, &l2.L2XconnectDump{}, &l2.L2XconnectDetails{},
 	&ip.SwInterfaceIP6EnableDisable{}, &ip_neighbor.IPNeighborAddDel{}, &ip_neighbor.IPNeighborDump{},
 }

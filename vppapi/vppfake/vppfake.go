@@ -40,7 +40,11 @@ type options struct {
 	crcs    map[string]string
 	without map[vppapi.Plugin]bool
 	taps    TapMaker
+	workers int
 }
+
+// Workers gives it threads besides the main one. It deals out queues to them in turn.
+func Workers(n int) Option { return func(o *options) { o.workers = n } }
 
 // WithVersion is the version that it tells, for instance "26.02-release".
 func WithVersion(version string) Option { return func(o *options) { o.version = version } }
@@ -80,7 +84,7 @@ func (v *VPP) run() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.runs++
-	v.listener, v.world, v.clients = l, newWorld(), map[*client]bool{}
+	v.listener, v.world, v.clients = l, newWorld(v.o.workers), map[*client]bool{}
 	table := newTable(v.o, v.runs)
 	w := v.world
 	v.done.Go(func() { v.accept(l, w, table) })
@@ -199,6 +203,7 @@ func (v *VPP) Sockets() (all []string) {
 // Interface is one as it is now, for assertions.
 type Interface struct {
 	vppapi.Interface
+	Worker int           // of its queue, from 1; 0: the main thread, or it has no queue
 	RxMode vppapi.RxMode // DefaultMode: nothing was set, or no queue was there to set it on
 	IP6    bool
 	Socket string // of memif and vhost-user
