@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -244,6 +245,49 @@ func TestVPPHangsInTheMiddleOfACall(t *testing.T) {
 			})
 			k.v.Hang(false)
 			k.awaitEmpty(when)
+		})
+	}
+}
+
+// The same at every kind of message that there is, which takes minutes: most of it is
+// waiting for calls to be given up.
+func TestVPPHangsInTheMiddleOfEachKindOfCall(t *testing.T) {
+	if kills(t) <= 30 {
+		t.Skip("it takes minutes; make chaos has it")
+	}
+	var seen sync.Map
+	for _, b := range allBroken {
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			k := newBreaking(t, b)
+			all := k.v.Mutations()
+			all = all[len(all)-k.makes-k.ends:]
+			for n, name := range all {
+				if _, twice := seen.LoadOrStore(fmt.Sprint(n < k.makes, name), true); twice {
+					continue
+				}
+				late := strings.Count(k.a.Log(), "not answered in time")
+				var when string
+				if n < k.makes {
+					when = "connect, " + k.strike(n+1, vppfake.Freeze, k.put)
+				} else {
+					k.put()
+					k.awaitWhole("connect")
+					when = "close, " + k.strike(n-k.makes+1, vppfake.Freeze, k.remove)
+				}
+				lab.Eventually(t, 15*time.Second, "the call to be given up at "+when, func() error {
+					if strings.Count(k.a.Log(), "not answered in time") == late {
+						return errors.New("it is not")
+					}
+					return nil
+				})
+				k.v.Hang(false)
+				if n < k.makes {
+					k.awaitWhole(when)
+					k.remove()
+				}
+				k.awaitEmpty(when)
+			}
 		})
 	}
 }
