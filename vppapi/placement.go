@@ -9,8 +9,8 @@ import (
 	"go.fd.io/govpp/binapi/vlib"
 )
 
-// Queue is one of the queues by which packets come in from an interface. Those of shared
-// memory are there only while a peer is.
+// Queue is one of the queues by which packets come in from an interface. Those of a memif
+// are there only while its peer is.
 type Queue struct {
 	At     Index
 	Number uint32 // on its interface, from 0

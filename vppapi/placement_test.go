@@ -61,7 +61,7 @@ func placement(t *testing.T, e *env) {
 
 	u, err := c.CreateVhostUser(t.Context(), vppapi.VhostUser{Socket: e.path(number()), Server: true, MAC: [6]byte{2, 1}}, "patchbay:place:1")
 	ok(t, "create vhost-user", err)
-	at(u)
+	at(u, 1)
 	ok(t, "delete vhost-user", c.DeleteVhostUser(t.Context(), u))
 
 	if e.fake != nil {

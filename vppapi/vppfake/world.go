@@ -103,8 +103,8 @@ func (w *world) put(i *iface) {
 	w.tell(i.index, 0, false)
 }
 
-// hasQueue: the queues of a memif and of a vhost-user interface come and go with the peer.
-func (i *iface) hasQueue() bool { return i.peer || i.kind == taps }
+// hasQueue: the queues of a memif come and go with its peer.
+func (i *iface) hasQueue() bool { return i.peer || i.kind != memifs && i.kind != local }
 
 // deal gives a queue that has come to the next worker.
 func (w *world) deal(i *iface) {
@@ -152,10 +152,9 @@ func (w *world) tell(x index, flags interface_types.IfStatusFlags, deleted bool)
 // setPeer lets a peer come or leave.
 func (w *world) setPeer(i *iface, there bool) {
 	was := i.link()
-	if i.peer = there; there {
-		w.deal(i)
-	}
+	i.peer = there
 	if i.kind == memifs {
+		w.deal(i)
 		i.rxMode = vppapi.DefaultMode // its queues are new, or gone
 	}
 	w.linkChanged(i, was)
