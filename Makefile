@@ -44,7 +44,7 @@ bench: deps build ## the speed of the engine and of requests, as ratios
 	go test -tags bench -count=1 -timeout 30m -v ./tests/bench
 
 chaos: testdeps build ## the agent, and VPP where it is found, killed 300 times under a churn of requests
-	PATCHBAY_TEST_KILLS=300 go test -count=1 -timeout 60m -v -run 'Kill(s|ed)UnderChurn' ./tests
+	PATCHBAY_TEST_KILLS=300 go test -count=1 -timeout 60m -v -run 'Kill(s|ed)UnderChurn|EachKindOfCall' ./tests
 
 lint: ## gofmt, go vet, staticcheck and the rules of the house
 	@unformatted=$$(gofmt -l .); \

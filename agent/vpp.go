@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -22,8 +23,8 @@ func (a *Agent) withVPP(mechanisms []mechanism) []mechanism {
 	})
 	a.stats = vppapi.NewStats(c.StatsSocket)
 	a.budget = vppapi.NewBudget(a.vpp, a.stats, vppapi.Limits{Interfaces: c.Interfaces, VhostUsers: c.VhostPorts, Buffers: c.Buffers})
-	mode := vppapi.ParseRxMode(c.RxMode)
-	a.kernel.WithVPP(a.vpp, mode, a.budget.Interface)
+	mode, placer := vppapi.ParseRxMode(c.RxMode), vppapi.NewPlacer(a.vpp, a.stats, c.Workers)
+	a.kernel.WithVPP(a.vpp, mode, placer, a.budget.Interface)
 	a.xconnect = xconnect.New(a.vpp)
 	a.xconnect.Register(a.engine)
 	a.vppKinds = append(a.vppKinds, a.xconnect.Kinds()...)
@@ -35,8 +36,9 @@ func (a *Agent) withVPP(mechanisms []mechanism) []mechanism {
 		Down: func(error) { a.publishOffer() },
 	})
 	return append(mechanisms,
-		memif.New(memif.Options{VPP: a.vpp, Namespaces: a.linux, RunDir: c.RunDir, RxMode: mode, Room: a.budget.Interface, Log: a.log}),
-		vhostuser.New(vhostuser.Options{VPP: a.vpp, RunDir: c.RunDir, RxMode: mode, Room: a.budget.VhostUser, Log: a.log}),
+		memif.New(memif.Options{VPP: a.vpp, Namespaces: a.linux, RunDir: c.RunDir, RxMode: mode, Placer: placer,
+			Prefer: memif.Sizes{Ring: c.RingSize, Buffer: c.BufferSize, Queues: c.Queues}, Room: a.budget.Interface, Log: a.log}),
+		vhostuser.New(vhostuser.Options{VPP: a.vpp, RunDir: c.RunDir, RxMode: mode, Placer: placer, Room: a.budget.VhostUser, Log: a.log}),
 	)
 }
 
@@ -49,12 +51,35 @@ func (a *Agent) resync() {
 	}
 }
 
+// lookAgain looks from time to time at what VPP tells nobody of: the joins, and with them
+// the interfaces' tags. What is as it should be costs VPP some milliseconds and no change.
+func (a *Agent) lookAgain(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if a.vpp.Up() != nil {
+			continue // it is looked at when it is back
+		}
+		if err := a.engine.Resync(ctx, a.xconnect.Kinds()...); err != nil {
+			a.log.Debug("VPP was not looked at", "err", err)
+		}
+	}
+}
+
 // startVPP connects for as long as the agent runs.
 func (a *Agent) startVPP(ctx context.Context) error {
 	if a.vpp == nil {
 		return nil
 	}
 	a.vpp.Start(ctx)
+	if every := time.Duration(a.cfg.VPP.LookEvery) * time.Second; every > 0 {
+		a.done.Go(func() { a.lookAgain(ctx, every) })
+	}
 	if err := a.vpp.Up(); err != nil && a.cfg.Dataplane == "vpp" {
 		a.log.Warn("the agent goes on without VPP until it answers", "err", err)
 	}

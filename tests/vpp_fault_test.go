@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -93,6 +94,7 @@ var allBroken = []broken{
 	{"kernel to memif, IP", "IP", func(t *testing.T) end { return kernelEnd(t, "nsm0", "10.60.0.1/32") }, memifEnd("10.60.0.2/32")},
 	{"vhost-user to memif", "ETHERNET", vhostEnd(), memifEnd()},
 	{"vhost-user to memif, IP", "IP", vhostEnd("10.60.0.1/32", "fd60::1/128"), memifEnd("10.60.0.2/32")},
+	{"vhost-user to vhost-user, IP", "IP", vhostEnd("10.60.0.1/32"), vhostEnd("10.60.0.2/32")},
 }
 
 // breaking is one story under way: an agent, a fake VPP, and what it has when all is well.
@@ -247,6 +249,49 @@ func TestVPPHangsInTheMiddleOfACall(t *testing.T) {
 	}
 }
 
+// The same at every kind of message that there is, which takes minutes: most of it is
+// waiting for calls to be given up.
+func TestVPPHangsInTheMiddleOfEachKindOfCall(t *testing.T) {
+	if kills(t) <= 30 {
+		t.Skip("it takes minutes; make chaos has it")
+	}
+	var seen sync.Map
+	for _, b := range allBroken {
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			k := newBreaking(t, b)
+			all := k.v.Mutations()
+			all = all[len(all)-k.makes-k.ends:]
+			for n, name := range all {
+				if _, twice := seen.LoadOrStore(fmt.Sprint(n < k.makes, name), true); twice {
+					continue
+				}
+				late := strings.Count(k.a.Log(), "not answered in time")
+				var when string
+				if n < k.makes {
+					when = "connect, " + k.strike(n+1, vppfake.Freeze, k.put)
+				} else {
+					k.put()
+					k.awaitWhole("connect")
+					when = "close, " + k.strike(n-k.makes+1, vppfake.Freeze, k.remove)
+				}
+				lab.Eventually(t, 15*time.Second, "the call to be given up at "+when, func() error {
+					if strings.Count(k.a.Log(), "not answered in time") == late {
+						return errors.New("it is not")
+					}
+					return nil
+				})
+				k.v.Hang(false)
+				if n < k.makes {
+					k.awaitWhole(when)
+					k.remove()
+				}
+				k.awaitEmpty(when)
+			}
+		})
+	}
+}
+
 // The agent dies after VPP has made an interface and before it has its tag: the next
 // agent finishes the one that is there, or removes it when nobody wants it.
 func TestAgentIsKilledBetweenCreateAndTag(t *testing.T) {
@@ -261,14 +306,17 @@ func TestAgentIsKilledBetweenCreateAndTag(t *testing.T) {
 	})
 	k.a.Kill()
 	k.v.Hang(false)
-	there := 0 // the other one, too, if it was asked for before the end
-	lab.Eventually(t, 5*time.Second, "an interface without a tag", func() error {
-		all := k.v.Interfaces()
-		if there = len(all); there == 0 || all[0].Tag != "" || all[there-1].Tag != "" {
-			return fmt.Errorf("VPP has %+v", all)
+	lab.Eventually(t, 5*time.Second, "all that the agent has sent to be carried out", func() error {
+		if n := k.v.Clients(); n > 0 {
+			return fmt.Errorf("%d clients", n)
 		}
 		return nil
 	})
+	all := k.v.Interfaces() // one, or the other, too, if it was asked for before the end
+	there := len(all)
+	if there == 0 || all[0].Tag != "" || all[there-1].Tag != "" {
+		t.Fatalf("VPP has %+v, want interfaces without a tag", all)
+	}
 	made := func() (n int) {
 		for _, m := range k.v.Mutations() {
 			if m == "memif_create_v2" {

@@ -30,6 +30,7 @@ var core = []api.Message{
 	&interfaces.SwInterfaceDump{}, &interfaces.SwInterfaceDetails{}, &interfaces.SwInterfaceEvent{},
 	&interfaces.WantInterfaceEvents{}, &interfaces.SwInterfaceSetFlags{}, &interfaces.SwInterfaceTagAddDel{},
 	&interfaces.SwInterfaceSetMtu{}, &interfaces.SwInterfaceSetRxMode{}, &interfaces.SwInterfaceSetRxPlacement{},
+	&interfaces.SwInterfaceRxPlacementDump{}, &interfaces.SwInterfaceRxPlacementDetails{}, &vlib.ShowThreads{}, &vlib.ShowThreadsReply{},
 	&l2.SwInterfaceSetL2Xconnect{}, &l2.L2XconnectDump{}, &l2.L2XconnectDetails{},
 	&ip.SwInterfaceIP6EnableDisable{}, &ip_neighbor.IPNeighborAddDel{}, &ip_neighbor.IPNeighborDump{},
 	&interfaces.SwInterfaceSetMacAddress{}, &ip.IPRouteLookup{}, &ip.IPRouteLookupReply{},

@@ -55,6 +55,7 @@ type Client struct {
 	conn     *conn // nil: away
 	why      error // why it is away
 	version  string
+	workers  int
 	restarts int
 	watchers []Watcher
 	telling  sync.Mutex
@@ -233,7 +234,7 @@ func (c *Client) serve(ctx context.Context, k *conn, attempted func()) error {
 
 // greet learns what is there and tells the watchers.
 func (c *Client) greet(ctx context.Context, k *conn) error {
-	version, err := c.hello(ctx, k)
+	version, workers, err := c.hello(ctx, k)
 	if err != nil {
 		return fmt.Errorf("%w: %s does not answer: %w", ErrAway, c.o.Socket, err)
 	}
@@ -241,9 +242,9 @@ func (c *Client) greet(ctx context.Context, k *conn) error {
 	if c.version != "" {
 		c.restarts++
 	}
-	c.conn, c.version = k, version
+	c.conn, c.version, c.workers = k, version, workers
 	c.mu.Unlock()
-	c.log.Info("VPP answers", "version", version, "socket", c.o.Socket)
+	c.log.Info("VPP answers", "version", version, "workers", workers, "socket", c.o.Socket)
 	c.tell(func(w Watcher) {
 		if w.Up != nil {
 			w.Up()

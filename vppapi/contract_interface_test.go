@@ -22,7 +22,7 @@ func finish(t *testing.T, e *env) {
 	c := e.client(t)
 	i, _ := e.memif(t, c, "")
 	for range 2 {
-		ok(t, "finish", c.Finish(t.Context(), i, vppapi.Setup{Tag: "patchbay:f:0", MTU: 1432, RxMode: vppapi.Adaptive, Worker: 1}))
+		ok(t, "finish", c.Finish(t.Context(), i, vppapi.Setup{Tag: "patchbay:f:0", MTU: 1432, RxMode: vppapi.Adaptive}))
 		got := find(t, c, i)
 		if got.Tag != "patchbay:f:0" || got.MTU != 1432 || !got.AdminUp || got.LinkUp {
 			t.Errorf("after finish: %+v", got)
@@ -41,7 +41,7 @@ func finish(t *testing.T, e *env) {
 
 func finishAbsent(t *testing.T, e *env) {
 	c := e.client(t)
-	refused(t, "finish", c.Finish(t.Context(), absent, vppapi.Setup{Tag: "patchbay:absent:0", MTU: 1500, IP: true, RxMode: vppapi.Polling, Worker: 1}), api.INVALID_SW_IF_INDEX)
+	refused(t, "finish", c.Finish(t.Context(), absent, vppapi.Setup{Tag: "patchbay:absent:0", MTU: 1500, IP: true, RxMode: vppapi.Polling}), api.INVALID_SW_IF_INDEX)
 	if _, there := c.Tagged("patchbay:absent:0"); there {
 		t.Error("it is known by its tag")
 	}
@@ -140,6 +140,17 @@ func told(t *testing.T, e *env) {
 	c, other := e.client(t, watch(l.watcher())), e.client(t)
 	tag := fmt.Sprintf("patchbay:o%d:0", number())
 	i, n := e.memif(t, c, tag)
+	quiet := fmt.Sprintf("patchbay:o%d:1", number())
+	q, _ := e.memif(t, c, quiet)
+	ok(t, "another's tag", other.Ask(t.Context(), vppapi.Pair{
+		Request: &interfaces.SwInterfaceTagAddDel{IsAdd: true, SwIfIndex: interface_types.InterfaceIndex(q), Tag: "mine"}, Reply: &interfaces.SwInterfaceTagAddDelReply{}}))
+	if l.told(quiet) {
+		t.Error("VPP tells of a tag by itself; nobody need look")
+	}
+	find(t, c, q)
+	if _, there := c.Tagged(quiet); there || !l.told(quiet) {
+		t.Errorf("after a look: there %v, told %v", there, l.told(quiet))
+	}
 	set := func(flags interface_types.IfStatusFlags) {
 		t.Helper()
 		ok(t, "set flags", other.Ask(t.Context(), vppapi.Pair{

@@ -49,6 +49,8 @@ func contract(t *testing.T, e *env) {
 		{"a host interface is made, listed and deleted", hostLife},
 		{"finishing may be repeated", finish},
 		{"finishing what is not there", finishAbsent},
+		{"finishing is left for later", finishLater},
+		{"room for many memifs", reserve},
 		{"rx-modes", rxModes},
 		{"tags are found without asking", tags},
 		{"what others do to an interface is told", told},

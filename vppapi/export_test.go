@@ -17,3 +17,6 @@ func (c *Client) Ask(ctx context.Context, pairs ...Pair) error {
 	}
 	return c.call(ctx, calls...)
 }
+
+// PlaceOf is what a Placer decides.
+var PlaceOf = place

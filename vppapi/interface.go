@@ -9,6 +9,7 @@ import (
 	interfaces "go.fd.io/govpp/binapi/interface"
 	"go.fd.io/govpp/binapi/interface_types"
 	"go.fd.io/govpp/binapi/ip"
+	"go.fd.io/govpp/binapi/vlib"
 	"go.fd.io/govpp/binapi/vpe"
 )
 
@@ -56,7 +57,6 @@ type Setup struct {
 	MTU    int // bytes; 0: as VPP made it
 	RxMode RxMode
 	IP     bool    // it carries IP by itself, not Ethernet frames between two ports
-	Worker int     // 1-based number of the worker that receives from it; 0: VPP's choice
 	Down   bool    // leave it down: what joins it sets it up
 	MAC    [6]byte // of an Ethernet interface that was not made with it; zero: as VPP made it
 }
@@ -111,10 +111,6 @@ func (s Setup) calls(index Index) []*exchange {
 	if s.RxMode != DefaultMode {
 		calls = append(calls, setRxMode(index, s.RxMode))
 	}
-	if s.Worker > 0 {
-		calls = append(calls, one(&interfaces.SwInterfaceSetRxPlacement{SwIfIndex: i, WorkerID: uint32(s.Worker - 1)},
-			&interfaces.SwInterfaceSetRxPlacementReply{}, api.UNIMPLEMENTED, api.INVALID_VALUE, api.INVALID_SW_IF_INDEX))
-	}
 	return calls
 }
 
@@ -158,17 +154,18 @@ func setUp(index Index, up bool) *exchange {
 	return one(&interfaces.SwInterfaceSetFlags{SwIfIndex: interface_types.InterfaceIndex(index), Flags: flags}, &interfaces.SwInterfaceSetFlagsReply{})
 }
 
-// hello asks for what is needed before anybody else may call: VPP's version, its events
-// and its interfaces.
-func (c *Client) hello(ctx context.Context, k *conn) (version string, err error) {
+// hello asks for what is needed before anybody else may call: VPP's version, its workers,
+// its events and its interfaces.
+func (c *Client) hello(ctx context.Context, k *conn) (version string, workers int, err error) {
 	var all []Interface
 	list := dumpInterfaces(All, func(i Interface) { all = append(all, i) }).after(func() { c.inv.learn(all) })
-	v := &vpe.ShowVersionReply{}
+	v, threads := &vpe.ShowVersionReply{}, &vlib.ShowThreadsReply{}
 	err = c.exchange(ctx, k,
 		one(&vpe.ShowVersion{}, v),
+		one(&vlib.ShowThreads{}, threads),
 		one(&interfaces.WantInterfaceEvents{EnableDisable: 1}, &interfaces.WantInterfaceEventsReply{}),
 		list)
-	return text(v.Version), err
+	return text(v.Version), countWorkers(threads.ThreadData), err
 }
 
 // text cuts a string of the API at its end.

@@ -35,19 +35,35 @@ func (v *inventory) clear() {
 	clear(v.later)
 }
 
-// learn takes a list of all interfaces for all that there is.
-func (v *inventory) learn(all []Interface) {
+// learn takes a list of all interfaces for all that there is, but for the tags that new
+// ones are to get later. It returns the tags of those that are not as they were known,
+// although no event has told of them: VPP tells nobody when a tag is changed.
+func (v *inventory) learn(all []Interface) (changed []string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	clear(v.byTag)
-	clear(v.byIndex)
-	clear(v.later)
+	byTag, byIndex := v.byTag, v.byIndex
+	v.byTag, v.byIndex = make(map[string]Index, len(byTag)), make(map[Index]*Interface, len(all))
 	for _, i := range all {
+		if known := byIndex[i.Index]; known != nil && i.Tag == "" && v.later[i.Index].Tag != "" {
+			i = *known
+		}
 		v.byIndex[i.Index] = &i
 		if i.Tag != "" {
 			v.byTag[i.Tag] = i.Index
 		}
 	}
+	for index := range v.later {
+		if i := v.byIndex[index]; i == nil || byIndex[index] == nil || i.Tag != byIndex[index].Tag {
+			delete(v.later, index)
+		}
+	}
+	for tag, index := range byTag {
+		now, there := v.byTag[tag]
+		if was := byIndex[index]; !there || now != index || was.AdminUp != v.byIndex[now].AdminUp || was.LinkUp != v.byIndex[now].LinkUp {
+			changed = append(changed, tag)
+		}
+	}
+	return changed
 }
 
 // put notes how an interface is.
@@ -110,10 +126,15 @@ func (c *Client) Tagged(tag string) (Interface, bool) {
 	return *c.inv.byIndex[index], true
 }
 
-// Refresh looks at all interfaces again and returns them.
+// Refresh looks at all interfaces again and returns them. Watchers are told of what had
+// changed without an event.
 func (c *Client) Refresh(ctx context.Context) ([]Interface, error) {
 	var all []Interface
-	err := c.call(ctx, dumpInterfaces(All, func(i Interface) { all = append(all, i) }).after(func() { c.inv.learn(all) }))
+	var changed []string
+	err := c.call(ctx, dumpInterfaces(All, func(i Interface) { all = append(all, i) }).after(func() { changed = c.inv.learn(all) }))
+	if err == nil {
+		c.tellLinks(changed)
+	}
 	return all, err
 }
 
@@ -121,6 +142,16 @@ func (c *Client) Refresh(ctx context.Context) ([]Interface, error) {
 func (c *Client) Interfaces(ctx context.Context) (all []Interface, err error) {
 	err = c.call(ctx, dumpInterfaces(All, func(i Interface) { all = append(all, i) }))
 	return all, err
+}
+
+func (c *Client) tellLinks(tags []string) {
+	for _, tag := range tags {
+		c.tell(func(w Watcher) {
+			if w.Link != nil {
+				w.Link(tag)
+			}
+		})
+	}
 }
 
 // event takes what VPP tells unasked. It tells what has happened to an interface, not how
@@ -202,13 +233,11 @@ func (c *Client) look() {
 			}
 			continue
 		}
+		var told []string
 		for _, index := range indexes {
-			c.tell(func(w Watcher) {
-				if w.Link != nil {
-					w.Link(tags[index])
-				}
-			})
+			told = append(told, tags[index])
 		}
+		c.tellLinks(told)
 	}
 }
 

@@ -13,6 +13,8 @@ type Ports struct {
 	// RxMode is set whenever a link comes up: the queues of a shared memory interface
 	// exist only while its peer is there.
 	RxMode RxMode
+	// Placer chooses who looks after those queues; nil: VPP.
+	Placer *Placer
 
 	mu    sync.Mutex
 	byTag map[string]*port
@@ -40,12 +42,22 @@ func (p *Ports) Watch(lost func(key string), changed func(id string)) {
 			}
 			if damaged {
 				lost(key)
-			} else if i.LinkUp && p.RxMode != DefaultMode {
-				go p.setRxMode(i.Index)
+			} else if i.LinkUp {
+				p.arrange(i.Index)
 			}
 			changed(idOf(tag))
 		},
 	})
+}
+
+// arrange sees to the queues of an interface, which may just have come.
+func (p *Ports) arrange(index Index) {
+	if p.Placer != nil {
+		p.Placer.Place(index)
+	}
+	if p.RxMode != DefaultMode {
+		go p.setRxMode(index)
+	}
 }
 
 func (p *Ports) setRxMode(index Index) {

@@ -23,6 +23,7 @@ type Stats struct {
 	dir    *adapter.StatDir
 
 	last     []Counters // as read at taken
+	threads  []uint64   // packets that each thread has received
 	free     int
 	taken    time.Time
 	lastFail error
@@ -59,6 +60,17 @@ func (s *Stats) FreeBuffers() (int, error) {
 	return free, err
 }
 
+// RxPackets is how many packets each of VPP's threads has received since VPP began, its
+// main thread first.
+func (s *Stats) RxPackets() ([]uint64, error) {
+	if _, _, err := s.recent(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.threads, nil
+}
+
 func (s *Stats) recent() ([]Counters, int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,7 +105,11 @@ func (s *Stats) read() (counters []Counters, buffers int, err error) {
 	for _, e := range s.dir.Entries {
 		switch d := e.Data.(type) {
 		case adapter.CombinedCounterStat:
-			counters = sumCombined(counters, d, string(e.Name) == "/if/tx")
+			tx := string(e.Name) == "/if/tx"
+			counters = sumCombined(counters, d, tx)
+			if !tx {
+				s.threads = sumThreads(d)
+			}
 		case adapter.SimpleCounterStat:
 			for _, thread := range d {
 				counters = grow(counters, len(thread))
@@ -122,6 +138,16 @@ func sumCombined(counters []Counters, d adapter.CombinedCounterStat, tx bool) []
 		}
 	}
 	return counters
+}
+
+func sumThreads(d adapter.CombinedCounterStat) []uint64 {
+	packets := make([]uint64, len(d))
+	for i, thread := range d {
+		for _, n := range thread {
+			packets[i] += n.Packets()
+		}
+	}
+	return packets
 }
 
 func grow(c []Counters, n int) []Counters {

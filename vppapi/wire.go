@@ -36,8 +36,9 @@ type conn struct {
 	client uint32            // our index
 	ids    map[string]uint16 // by name_crc; constant after the handshake
 	events map[uint16]func() api.Message
-	last   atomic.Int64 // when something was read last, Unix nanoseconds
-	silent bool         // guarded by Client.mu
+	odd    map[uint16]bool // answers that begin as requests do, with a client's index before the context
+	last   atomic.Int64    // when something was read last, Unix nanoseconds
+	silent bool            // guarded by Client.mu
 
 	write   sync.Mutex
 	mu      sync.Mutex
@@ -80,6 +81,9 @@ func (k *conn) handshake(name string, until time.Time) error {
 	for _, m := range reply.MessageTable {
 		name, _, _ := strings.Cut(m.Name, "\x00")
 		k.ids[strings.TrimSuffix(name, "\x13")] = m.Index
+	}
+	if id, ok := k.id(&interfaces.SwInterfaceRxPlacementDetails{}); ok { // so says interface.api
+		k.odd = map[uint16]bool{id: true}
 	}
 	if id, ok := k.id(&interfaces.SwInterfaceEvent{}); ok {
 		k.events = map[uint16]func() api.Message{id: func() api.Message { return &interfaces.SwInterfaceEvent{} }}
@@ -129,8 +133,12 @@ func (k *conn) read(event func(api.Message)) error {
 			}
 			continue
 		}
-		if len(body) >= 6 {
-			k.deliver(binary.BigEndian.Uint32(body[2:]), body)
+		at := 2
+		if k.odd[id] {
+			at = 6
+		}
+		if len(body) >= at+4 {
+			k.deliver(binary.BigEndian.Uint32(body[at:]), body)
 		}
 	}
 }

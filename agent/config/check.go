@@ -45,6 +45,39 @@ func recordName(s string) error {
 	return nil
 }
 
+// Limits: those of memif are the mechanism's, and no machine has as many workers.
+const (
+	maxWorker = 1023
+	maxQueues = 16
+	maxRing   = 1 << 14
+)
+
+func between(low, high int) func(string) error {
+	return func(s string) error {
+		if n, err := strconv.Atoi(s); err != nil || n < low || n > high {
+			return fmt.Errorf("use %d to %d", low, high)
+		}
+		return nil
+	}
+}
+
+func optionalNumber(low, high int) func(string) error {
+	check := between(low, high)
+	return func(s string) error {
+		if s == "0" {
+			return nil
+		}
+		return check(s)
+	}
+}
+
+func ringSize(s string) error {
+	if n, err := strconv.Atoi(s); err != nil || n < 0 || n > maxRing || n == 1 || n&(n-1) != 0 {
+		return fmt.Errorf("use a power of 2 from 2 to %d", maxRing)
+	}
+	return nil
+}
+
 func address(s string) error {
 	a, err := netip.ParseAddr(s)
 	if err != nil || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.Zone() != "" {

@@ -79,6 +79,11 @@ type VPP struct {
 	StatsSocket string
 	RunDir      string // sockets of workloads are made under it
 	RxMode      string // polling, interrupt or adaptive
+	LookEvery   int    // seconds between looks at what VPP does not tell of; 0: none
+	Workers     []int  // of VPP's that may be used, from 0; none: all
+	Queues      int    // that memif workloads are told to make; 0: their own choice
+	RingSize    int    // entries, a power of 2; 0: their own choice
+	BufferSize  int    // bytes; 0: their own choice
 	Interfaces  int    // at most so many in VPP
 	VhostPorts  int    // at most so many vhost-user ports
 	Buffers     int    // so many stay free in VPP

@@ -3,11 +3,11 @@ package config
 // Key is one key of the configuration.
 type Key struct {
 	Name    string // as in the file: etcd.data_dir
-	Default any    // string, bool, int or []string
+	Default any    // string, bool, int, []int or []string
 	Help    string // one line
 	shown   string // stands for a default that is known on the node only
 
-	field  func(*Config) any            // *string, *bool, *int, *[]string or *Secret
+	field  func(*Config) any            // *string, *bool, *int, *[]string, *[]int or *Secret
 	settle func(string) (string, error) // gives the value its final form; nil: as it is
 	check  func(string) error           // of the value or of each entry; nil: any
 }
@@ -93,6 +93,21 @@ func Keys() []Key {
 		{Name: "vpp.rx_mode", Default: "adaptive", check: oneOf("polling", "interrupt", "adaptive"),
 			Help:  "how VPP waits for packets of memif and vhost-user: polling, interrupt or adaptive; polling where workers have nothing else to do",
 			field: func(c *Config) any { return &c.VPP.RxMode }},
+		{Name: "vpp.look_every", Default: 30, check: between(0, 86400),
+			Help:  "seconds between looks at tags and joins in VPP, which tells nobody when somebody else changes them; 0: only when the agent or VPP has been started",
+			field: func(c *Config) any { return &c.VPP.LookEvery }},
+		{Name: "vpp.workers", Default: []int{}, check: between(0, maxWorker),
+			Help:  "VPP's workers that receive from workloads, as `show threads` numbers them (0 is vpp_wk_0), the least busy first; none: all that VPP has",
+			field: func(c *Config) any { return &c.VPP.Workers }},
+		{Name: "vpp.queues", Default: 0, check: between(0, maxQueues),
+			Help:  "queues in each direction that memif workloads are told to make, so that several workers can receive from them; 0: their own choice",
+			field: func(c *Config) any { return &c.VPP.Queues }},
+		{Name: "vpp.ring_size", Default: 0, check: ringSize,
+			Help:  "entries of each queue that memif workloads are told to make, a power of 2; 0: their own choice",
+			field: func(c *Config) any { return &c.VPP.RingSize }},
+		{Name: "vpp.buffer_size", Default: 0, check: optionalNumber(256, 16<<10),
+			Help:  "bytes of each buffer that memif workloads are told to make; 0: their own choice",
+			field: func(c *Config) any { return &c.VPP.BufferSize }},
 		{Name: "vpp.max_interfaces", Default: 4096,
 			Help:  "interfaces that VPP may have before new connections are refused; 0: any number",
 			field: func(c *Config) any { return &c.VPP.Interfaces }},

@@ -26,6 +26,8 @@ func AddFlags(fs *pflag.FlagSet) {
 			fs.Bool(k.Flag(), d, k.Help)
 		case int:
 			fs.Int(k.Flag(), d, k.Help)
+		case []int:
+			fs.IntSlice(k.Flag(), d, k.Help)
 		case []string:
 			fs.StringSlice(k.Flag(), d, k.Help)
 		}
@@ -124,6 +126,16 @@ func (k Key) inFile(value any) error {
 		if _, ok := value.(int); !ok && value != nil {
 			return k.wrong(value, "is not a whole number")
 		}
+	case []int:
+		list, ok := value.([]any)
+		if !ok && value != nil {
+			return k.wrong(value, "is not a list; write [0, 1]")
+		}
+		for _, e := range list {
+			if _, ok := e.(int); !ok {
+				return k.wrong(e, "is not a whole number")
+			}
+		}
 	case []string:
 		list, ok := value.([]any)
 		if !ok && value != nil {
@@ -173,7 +185,20 @@ func (k Key) set(c *Config, value any) error {
 		if err != nil || n < 0 {
 			return fmt.Errorf("%s: %q is not a whole number from 0", k.Name, s)
 		}
+		if k.check != nil {
+			if err := k.check(s); err != nil {
+				return fmt.Errorf("%s: %s: %w", k.Name, s, err)
+			}
+		}
 		*field = n
+	case *[]int:
+		for i, s := range entries(value) {
+			if err := k.check(s); err != nil {
+				return fmt.Errorf("%s[%d]: %q: %w", k.Name, i, s, err)
+			}
+			n, _ := strconv.Atoi(s) // checked
+			*field = append(*field, n)
+		}
 	case *[]string:
 		for i, s := range entries(value) {
 			if err := k.check(s); err != nil {
@@ -228,7 +253,13 @@ func entries(value any) []string {
 	case []any:
 		list := make([]string, len(v))
 		for i, e := range v {
-			list[i], _ = e.(string)
+			list[i] = fmt.Sprint(e)
+		}
+		return list
+	case []int:
+		list := make([]string, len(v))
+		for i, n := range v {
+			list[i] = strconv.Itoa(n)
 		}
 		return list
 	case string:

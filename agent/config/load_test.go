@@ -90,6 +90,10 @@ func sample(k Key, file string) string {
 		return "true"
 	case k.Name == "vpp.rx_mode":
 		return "polling"
+	case k.Name == "vpp.workers":
+		return "1"
+	case k.Name == "vpp.ring_size", k.Name == "vpp.buffer_size":
+		return "512"
 	case k.Name == "mechanisms.path":
 		return "direct"
 	case isInt(k.Default):
@@ -115,6 +119,8 @@ func TestEveryKeyIsReadFromEverySource(t *testing.T) {
 		value := sample(k, pem)
 		if _, list := k.Default.([]string); list {
 			fmt.Fprintf(&yaml, "%s: [%q]\n", k.Name, value)
+		} else if _, list := k.Default.([]int); list {
+			fmt.Fprintf(&yaml, "%s: [%s]\n", k.Name, value)
 		} else if _, b := k.Default.(bool); b || isInt(k.Default) {
 			fmt.Fprintf(&yaml, "%s: %s\n", k.Name, value)
 		} else {
@@ -146,6 +152,8 @@ func TestEveryKeyIsReadFromEverySource(t *testing.T) {
 				got = fmt.Sprint(*f)
 			case *[]string:
 				got = strings.Join(*f, " ")
+			case *[]int:
+				got = strings.Trim(fmt.Sprint(*f), "[]")
 			}
 			if want := sample(k, pem); got != want {
 				t.Errorf("%s = %q, want %q", k.Name, got, want)

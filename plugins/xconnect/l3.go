@@ -12,7 +12,10 @@ import (
 )
 
 // L3 is the spec of an L3 cross-connect. Values are compared with ==.
-type L3 struct{ Ports [2]L3Port }
+type L3 struct {
+	Ports [2]L3Port
+	half  bool // found: there is a neighbour to which no path leads
+}
 
 // L3Port is a port and the host behind it.
 type L3Port struct {
@@ -177,6 +180,7 @@ func strays(found map[string]L3, neighbors []vppapi.Neighbor, tags map[vppapi.In
 		if !port.Families[f] {
 			port.Tag, port.Ethernet, port.MAC = tags[n.At], true, n.MAC
 			port.Families[f], port.Hops[f] = true, n.Address
+			spec.half = true
 			found[key] = spec
 		}
 	}

@@ -25,8 +25,33 @@ type Guest struct {
 	Env      []string
 	Command  string // of a shell; its exit status is the guest's
 	MemoryMB int
-	Limit    time.Duration // after which it is ended
-	Output   io.Writer     // all that it says
+	// Ports are sockets of vhost-user, each of which is a network card of the guest's. Its
+	// memory is shared then.
+	Ports  []Port
+	Limit  time.Duration // after which it is ended
+	Output io.Writer     // all that it says
+}
+
+// Port is a card of a guest's whose other end is another process.
+type Port struct {
+	Socket  string
+	Listens bool   // the guest does, else it connects again and again
+	MAC     string // empty: QEMU's choice
+}
+
+// args are those of QEMU.
+func (p Port) args(number int) []string {
+	char := fmt.Sprintf("socket,id=c%d,path=%s", number, p.Socket)
+	if p.Listens {
+		char += ",server=on,wait=off"
+	} else {
+		char += ",reconnect-ms=200"
+	}
+	card := fmt.Sprintf("virtio-net-pci,netdev=n%d,romfile=", number)
+	if p.MAC != "" {
+		card += ",mac=" + p.MAC
+	}
+	return []string{"-chardev", char, "-netdev", fmt.Sprintf("vhost-user,id=n%d,chardev=c%[1]d", number), "-device", card}
 }
 
 // ErrTime is wrapped when a guest was ended at its limit.
@@ -107,6 +132,12 @@ func (g *Guest) qemu(ctx context.Context, initrd string) *exec.Cmd {
 		"-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot", "-net", "none",
 		"-kernel", filepath.Join(root, "boot/vmlinuz-"+g.Packages.Kernel), "-initrd", initrd,
 		"-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off",
+	}
+	for i, p := range g.Ports {
+		if i == 0 {
+			args = append(args, "-object", fmt.Sprintf("memory-backend-memfd,id=m0,size=%dM,share=on", g.MemoryMB), "-machine", "memory-backend=m0")
+		}
+		args = append(args, p.args(i)...)
 	}
 	cmd := exec.CommandContext(ctx, "nice", args...)
 	cmd.WaitDelay = 5 * time.Second

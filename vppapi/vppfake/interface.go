@@ -1,6 +1,7 @@
 package vppfake
 
 import (
+	"fmt"
 	"strings"
 
 	"go.fd.io/govpp/api"
@@ -8,6 +9,7 @@ import (
 	"go.fd.io/govpp/binapi/interface_types"
 	"go.fd.io/govpp/binapi/ip"
 	"go.fd.io/govpp/binapi/memclnt"
+	"go.fd.io/govpp/binapi/vlib"
 	"go.fd.io/govpp/binapi/vpe"
 
 	"go.patchbay.dev/vppapi"
@@ -54,12 +56,15 @@ func core(t *table) {
 		return 0
 	})
 	on(t, true, setRxMode)
-	on(t, true, func(at *call, q *interfaces.SwInterfaceSetRxPlacement, _ *interfaces.SwInterfaceSetRxPlacementReply) int32 {
-		i, code := at.w.get(q.SwIfIndex, "")
-		if code == 0 && !(q.IsMain || q.WorkerID == 0) || i != nil && i.kind == memifs && !i.peer {
-			return int32(api.UNIMPLEMENTED) // it has no workers
+	on(t, true, setRxPlacement)
+	list(t, dumpRxPlacement)
+	on(t, false, func(at *call, _ *vlib.ShowThreads, r *vlib.ShowThreadsReply) int32 {
+		r.ThreadData = []vlib.ThreadData{{Name: "vpp_main"}}
+		for n := range at.w.workers {
+			r.ThreadData = append(r.ThreadData, vlib.ThreadData{ID: uint32(n + 1), Name: fmt.Sprintf("vpp_wk_%d", n), Type: "workers"})
 		}
-		return code
+		r.Count = uint32(len(r.ThreadData))
+		return 0
 	})
 	on(t, true, func(at *call, q *ip.SwInterfaceIP6EnableDisable, _ *ip.SwInterfaceIP6EnableDisableReply) int32 {
 		i, code := at.w.get(q.SwIfIndex, "")
@@ -74,6 +79,31 @@ func core(t *table) {
 		i.ip6 = q.Enable
 		return 0
 	})
+}
+
+// setRxPlacement moves a queue, if there is one: without workers to the main thread, by
+// whatever name.
+func setRxPlacement(at *call, q *interfaces.SwInterfaceSetRxPlacement, _ *interfaces.SwInterfaceSetRxPlacementReply) int32 {
+	i, code := at.w.get(q.SwIfIndex, "")
+	if code != 0 {
+		return code
+	}
+	if !i.hasQueue() || q.QueueID != 0 || !q.IsMain && int(q.WorkerID) >= max(at.w.workers, 1) {
+		return int32(api.UNIMPLEMENTED)
+	}
+	if i.worker = 0; !q.IsMain && at.w.workers > 0 {
+		i.worker = int(q.WorkerID) + 1
+	}
+	return 0
+}
+
+func dumpRxPlacement(at *call, q *interfaces.SwInterfaceRxPlacementDump) (all []*interfaces.SwInterfaceRxPlacementDetails) {
+	for _, i := range sorted(at.w.interfaces) {
+		if i.hasQueue() && (q.SwIfIndex == none || q.SwIfIndex == i.index) {
+			all = append(all, &interfaces.SwInterfaceRxPlacementDetails{SwIfIndex: i.index, WorkerID: uint32(i.worker), Mode: interface_types.RxMode(i.rxMode)})
+		}
+	}
+	return all
 }
 
 func dumpInterfaces(at *call, q *interfaces.SwInterfaceDump) (all []*interfaces.SwInterfaceDetails) {

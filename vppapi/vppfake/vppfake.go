@@ -40,7 +40,11 @@ type options struct {
 	crcs    map[string]string
 	without map[vppapi.Plugin]bool
 	taps    TapMaker
+	workers int
 }
+
+// Workers gives it threads besides the main one. It deals out queues to them in turn.
+func Workers(n int) Option { return func(o *options) { o.workers = n } }
 
 // WithVersion is the version that it tells, for instance "26.02-release".
 func WithVersion(version string) Option { return func(o *options) { o.version = version } }
@@ -80,7 +84,7 @@ func (v *VPP) run() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.runs++
-	v.listener, v.world, v.clients = l, newWorld(), map[*client]bool{}
+	v.listener, v.world, v.clients = l, newWorld(v.o.workers), map[*client]bool{}
 	table := newTable(v.o, v.runs)
 	w := v.world
 	v.done.Go(func() { v.accept(l, w, table) })
@@ -169,6 +173,14 @@ func (v *VPP) SetLink(which string, up bool) error {
 	return fmt.Errorf("fake VPP: no interface %q", which)
 }
 
+// Clients is how many are connected. All that one had sent before it went is carried out
+// by the time that it is not counted any more.
+func (v *VPP) Clients() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.clients)
+}
+
 // Socket is where it is served.
 func (v *VPP) Socket() string { return v.socket }
 
@@ -191,6 +203,7 @@ func (v *VPP) Sockets() (all []string) {
 // Interface is one as it is now, for assertions.
 type Interface struct {
 	vppapi.Interface
+	Worker int           // of its queue, from 1; 0: the main thread, or it has no queue
 	RxMode vppapi.RxMode // DefaultMode: nothing was set, or no queue was there to set it on
 	IP6    bool
 	Socket string // of memif and vhost-user

@@ -146,8 +146,12 @@ func (c *client) send(m api.Message, id uint16, context uint32) {
 	if err != nil {
 		panic(err) // a message of our own making
 	}
-	if len(data) >= 6 {
-		binary.BigEndian.PutUint32(data[2:], context)
+	at := 2
+	if m.GetMessageType() == api.RequestMessage { // as VPP has it of rx-placement's details
+		at = 6
+	}
+	if len(data) >= at+4 {
+		binary.BigEndian.PutUint32(data[at:], context)
 	}
 	var header [headerSize]byte
 	binary.BigEndian.PutUint32(header[lengthAt:], uint32(len(data)))

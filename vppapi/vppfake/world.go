@@ -45,6 +45,7 @@ type iface struct {
 	admin   bool
 	peer    bool // somebody is there; an af_packet interface always has one
 	rxMode  vppapi.RxMode
+	worker  int // of its queue, if it has one
 	ip6     bool
 	l2      index // where its frames go
 	free    func()
@@ -83,15 +84,18 @@ type world struct {
 	neighbors  map[neighborKey][6]byte
 	addresses  map[netip.Addr]index
 	signals    []signal
+	workers    int
+	turn       int // of the workers, when a queue comes
 }
 
-func newWorld() *world {
+func newWorld(workers int) *world {
 	w := &world{
 		interfaces: map[index]*iface{},
 		sockets:    map[uint32]*memifSocket{0: {path: "/run/vpp/memif.sock"}},
 		paths:      map[l3key]l3path{},
 		neighbors:  map[neighborKey][6]byte{},
 		addresses:  map[netip.Addr]index{},
+		workers:    workers,
 	}
 	w.interfaces[0] = &iface{kind: local, name: "local0", l2: none}
 	return w
@@ -106,7 +110,21 @@ func (w *world) put(i *iface) {
 		i.index = index(len(w.interfaces))
 	}
 	w.interfaces[i.index] = i
+	if i.hasQueue() {
+		w.deal(i)
+	}
 	w.tell(i.index, 0, false)
+}
+
+// hasQueue: the queues of a memif come and go with its peer.
+func (i *iface) hasQueue() bool { return i.peer || i.kind != memifs && i.kind != local }
+
+// deal gives a queue that has come to the next worker.
+func (w *world) deal(i *iface) {
+	if i.worker = 0; w.workers > 0 {
+		i.worker = 1 + w.turn%w.workers
+		w.turn++
+	}
 }
 
 // remove takes an interface away, with all that VPP takes away with it: its tag and its
@@ -150,6 +168,7 @@ func (w *world) setPeer(i *iface, there bool) {
 	was := i.link()
 	i.peer = there
 	if i.kind == memifs {
+		w.deal(i)
 		i.rxMode = vppapi.DefaultMode // its queues are new, or gone
 	}
 	w.linkChanged(i, was)
@@ -192,7 +211,7 @@ func (w *world) snapshot() (all []Interface) {
 			Interface: vppapi.Interface{
 				Index: vppapi.Index(i.index), Name: i.name, Device: string(i.kind), Tag: i.tag, MAC: i.mac, MTU: int(i.mtu), AdminUp: i.admin, LinkUp: i.link(),
 			},
-			RxMode: i.rxMode, IP6: i.ip6, Socket: i.socket, Secret: i.secret, Ring: i.ring, L2: vppapi.Index(i.l2),
+			Worker: i.worker, RxMode: i.rxMode, IP6: i.ip6, Socket: i.socket, Secret: i.secret, Ring: i.ring, L2: vppapi.Index(i.l2),
 		}
 		for _, p := range w.paths {
 			if p.owner == i {

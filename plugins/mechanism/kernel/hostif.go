@@ -116,8 +116,8 @@ var outer = regexp.MustCompile(`^pb[0-9a-f]{10}$`)
 // Retrieve finds all interfaces of ours: by their tag or, if the agent died before it
 // could set one, by the name of the outer end.
 func (d hostDescriptor) Retrieve(ctx context.Context, want iter.Seq2[string, HostIf]) ([]reconcile.Found[HostIf], error) {
-	d.ports.Clear()
 	if d.vpp.Gone() || d.vpp.Missing(vppapi.AFPacketPlugin) != "" {
+		d.ports.Clear()
 		return nil, nil
 	}
 	interfaces, err := d.vpp.Refresh(ctx)
@@ -137,6 +137,7 @@ func (d hostDescriptor) Retrieve(ctx context.Context, want iter.Seq2[string, Hos
 		keys[spec.Name], byName[spec.Name] = key, spec
 	}
 	var all []reconcile.Found[HostIf]
+	d.ports.Clear()
 	for name, index := range names {
 		if found, ok := describeHostIf(name, byIndex[index], keys[name], byName[name]); ok {
 			all = append(all, found)

@@ -45,11 +45,13 @@ type Mechanism struct {
 	making chan struct{}
 }
 
-// WithVPP has workloads attached to vpp, too, by taps in this rx-mode where it can; room
-// says why it has no room for one more interface. It is called before Register.
-func (m *Mechanism) WithVPP(vpp *vppapi.Client, mode vppapi.RxMode, room func() error) *Mechanism {
+// WithVPP has workloads attached to vpp, too, by taps in this rx-mode where it can; placer,
+// which may be nil, chooses VPP's workers for them, and room says why it has no room for
+// one more interface. It is called before Register.
+func (m *Mechanism) WithVPP(vpp *vppapi.Client, mode vppapi.RxMode, placer *vppapi.Placer, room func() error) *Mechanism {
 	m.vpp, m.ports, m.room = vpp, vppapi.NewPorts(vpp), room
 	m.taps.ports, m.taps.mode = vppapi.NewPorts(vpp), mode
+	m.ports.Placer, m.taps.ports.Placer = placer, placer
 	m.making = make(chan struct{}, maxMaking)
 	m.ns.WithTaps()
 	return m

@@ -211,8 +211,8 @@ func (d tapDescriptor) link(key string, spec Tap) (linux.Link, error) {
 
 // Retrieve finds all taps of ours, by VPP's tag, which they have from the start.
 func (d tapDescriptor) Retrieve(ctx context.Context, want iter.Seq2[string, Tap]) ([]reconcile.Found[Tap], error) {
-	d.taps.ports.Clear()
 	if d.vpp.Gone() || d.vpp.Missing(vppapi.TapPlugin) != "" {
+		d.taps.ports.Clear()
 		d.pairs.replace(KindTap, nil)
 		return nil, nil
 	}
@@ -241,6 +241,7 @@ func (d tapDescriptor) Retrieve(ctx context.Context, want iter.Seq2[string, Tap]
 	ends := look.taps()
 	found := map[string]reconcile.Found[Tap]{}
 	var known []*pair
+	d.taps.ports.Clear()
 	for _, t := range all {
 		i := byIndex[t.Index]
 		tag, ok := linux.ParseTag(i.Tag)

@@ -30,6 +30,8 @@ type Options struct {
 	Namespaces *linux.Namespaces // for abstract sockets
 	RunDir     string            // the sockets' directory
 	RxMode     vppapi.RxMode
+	Placer     *vppapi.Placer
+	Prefer     Sizes        // what a workload is told that does not say itself
 	Room       func() error // says why VPP has no room for one more interface
 	Log        *slog.Logger
 }
@@ -52,7 +54,7 @@ func New(o Options) *Mechanism {
 		o.Room = func() error { return nil }
 	}
 	m := &Mechanism{o: o, log: o.Log.With("mechanism", Type), ports: vppapi.NewPorts(o.VPP)}
-	m.ports.RxMode = o.RxMode
+	m.ports.RxMode, m.ports.Placer = o.RxMode, o.Placer
 	m.numbers.clear()
 	return m
 }

@@ -55,8 +55,20 @@ type params struct {
 	netns  string // canonical; empty: a socket in the file system
 	models.Access
 	secret string
-	hints  [4]int // ring size, buffer size, queues to and from the workload; 0: its own choice
+	hints  [4]int // by hintKeys; 0: its own choice
 }
+
+// hintKeys are what a memif client decides: VPP, the server, takes what it makes.
+var hintKeys = [4]string{RingSize, BufferSize, RxQueues, TxQueues}
+
+// Sizes are what a workload is told to make that does not say itself; 0: its own choice.
+type Sizes struct {
+	Ring   int // entries, a power of 2
+	Buffer int // bytes
+	Queues int // in each direction
+}
+
+func (s Sizes) hints() [4]int { return [4]int{s.Ring, s.Buffer, s.Queues, s.Queues} }
 
 // Validate checks the parameters of an attachment. An error is a *models.FieldError
 // whose field is the parameter's name.

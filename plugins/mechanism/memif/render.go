@@ -77,10 +77,12 @@ func (m *Mechanism) Attach(x *models.CrossConnect, side models.Side) (models.Por
 	return models.Port{Key: key, Tag: spec.Tag, Ethernet: !spec.IP}, []reconcile.Value{{Key: key, Spec: spec}}, nil
 }
 
-// Hint says where the workload will find its socket.
+// Hint says where the workload will find its socket, and what it is to make on it.
 func (m *Mechanism) Hint(id string, side models.Side, path string) map[string]string {
 	if path == models.DirectPath {
-		return map[string]string{SocketFile: m.directSocket(id), ID: "0", Role: roles[side]}
+		told := m.told(params{}, m.directSocket(id))
+		told[Role] = roles[side]
+		return told
 	}
-	return map[string]string{SocketFile: filepath.Join(m.dirOf(id), fileOf(side)), ID: "0"}
+	return m.told(params{}, filepath.Join(m.dirOf(id), fileOf(side)))
 }

@@ -1,6 +1,7 @@
 package memif
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -20,7 +21,7 @@ func (m *Mechanism) Status(x *models.CrossConnect, side models.Side) *models.Att
 		return m.directStatus(x, side, p)
 	}
 	tag := models.Tag(x.GetId(), side)
-	s := &models.AttachmentStatus{Mechanism: Type, Parameters: p.told(m.Hint(x.GetId(), side, "")[SocketFile])}
+	s := &models.AttachmentStatus{Mechanism: Type, Parameters: m.told(p, m.Hint(x.GetId(), side, "")[SocketFile])}
 	if p.netns != "" {
 		s.Parameters[SocketFile] = "@" + abstractName(tag)
 	}
@@ -33,7 +34,7 @@ func (m *Mechanism) Status(x *models.CrossConnect, side models.Side) *models.Att
 // directStatus tells of a socket that two workloads share: it is there or not.
 func (m *Mechanism) directStatus(x *models.CrossConnect, side models.Side, p params) *models.AttachmentStatus {
 	socket := m.directSocket(x.GetId())
-	parameters := p.told(socket)
+	parameters := m.told(p, socket)
 	parameters[Role] = roles[side]
 	_, err := os.Stat(filepath.Dir(socket))
 	return &models.AttachmentStatus{Mechanism: Type, Interface: socket, LinkUp: err == nil, Parameters: parameters}
@@ -41,11 +42,12 @@ func (m *Mechanism) directStatus(x *models.CrossConnect, side models.Side, p par
 
 // told are the parameters that the workload needs to connect. The secret is not among
 // them: the workload has it.
-func (p params) told(socket string) map[string]string {
+func (m *Mechanism) told(p params, socket string) map[string]string {
 	out := map[string]string{SocketFile: socket, ID: "0"}
-	for i, key := range []string{RingSize, BufferSize, RxQueues, TxQueues} {
-		if p.hints[i] != 0 {
-			out[key] = strconv.Itoa(p.hints[i])
+	prefer := m.o.Prefer.hints()
+	for i, key := range hintKeys {
+		if n := cmp.Or(p.hints[i], prefer[i]); n != 0 {
+			out[key] = strconv.Itoa(n)
 		}
 	}
 	return out

@@ -139,12 +139,12 @@ func (d descriptor) Delete(ctx context.Context, _ string, spec VhostUser) error 
 
 // Retrieve finds all interfaces of ours, by their tags.
 func (d descriptor) Retrieve(ctx context.Context, want iter.Seq2[string, VhostUser]) ([]reconcile.Found[VhostUser], error) {
-	d.ports.Clear()
 	wanted, files := map[string]VhostUser{}, map[string]bool{}
 	for _, spec := range want {
 		wanted[spec.Tag], files[spec.File] = spec, true
 	}
 	if d.o.VPP.Gone() || d.o.VPP.Missing(vppapi.VhostPlugin) != "" {
+		d.ports.Clear()
 		return d.leftovers(files), nil
 	}
 	interfaces, err := d.o.VPP.Refresh(ctx)
@@ -160,6 +160,7 @@ func (d descriptor) Retrieve(ctx context.Context, want iter.Seq2[string, VhostUs
 		byIndex[i.Index] = i
 	}
 	var all []reconcile.Found[VhostUser]
+	d.ports.Clear()
 	for _, f := range ports {
 		i := byIndex[f.Index]
 		id, side, ok := models.ParseTag(i.Tag)

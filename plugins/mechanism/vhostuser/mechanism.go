@@ -21,6 +21,7 @@ type Options struct {
 	VPP    *vppapi.Client
 	RunDir string // the sockets' directory
 	RxMode vppapi.RxMode
+	Placer *vppapi.Placer
 	Room   func(have int) error // says why VPP has no room for one more beside those it has
 	Log    *slog.Logger
 }
@@ -39,7 +40,7 @@ func New(o Options) *Mechanism {
 		o.Room = func(int) error { return nil }
 	}
 	m := &Mechanism{o: o, log: o.Log.With("mechanism", Type), ports: vppapi.NewPorts(o.VPP)}
-	m.ports.RxMode = o.RxMode
+	m.ports.RxMode, m.ports.Placer = o.RxMode, o.Placer
 	return m
 }
 
