@@ -188,4 +188,3 @@ func carries(t *testing.T, c tunnelCase, client, endpoint end) {
 		t.Errorf("packets were lost: %s", out)
 	}
 }
-
