@@ -86,7 +86,14 @@ func (m *Manager) askDurable(ctx context.Context, spec *models.Connection, revis
 	if err := m.checkClient(r); err != nil {
 		return err
 	}
-	_, err = m.connect(ctx, r)
+	if _, err = m.connect(ctx, r); !changed && status.Code(err) == codes.Unavailable {
+		// An endpoint that died while no agent was there to see it is found out by this.
+		m.mu.Lock()
+		if m.connections[r.id] != nil {
+			m.lose(r.id, "its endpoint does not answer: "+clean(err))
+		}
+		m.mu.Unlock()
+	}
 	return err
 }
 

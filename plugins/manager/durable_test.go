@@ -85,6 +85,23 @@ func TestADurableRequestIsKept(t *testing.T) {
 	}
 }
 
+// Nobody was there to hear of it, and what an agent finds on record it takes for well.
+func TestADurableRequestLeavesAnEndpointThatDiedUnseen(t *testing.T) {
+	l := newLab(t)
+	a, b := l.start("a"), l.start("b")
+	a.wants(durable1)
+	first := b.serve("fw-1", "fw")
+	a.durable("d1", "up", up("fw-1"))
+	a.stop()
+	twin := b.serve("fw-2", "fw")
+	b.stop()
+	first.die()
+	b.run()
+	a.run()
+	a.connectedTo("d1", 15*time.Second, twin)
+	a.durable("d1", "healed", up("fw-2"))
+}
+
 func TestAChangeOfADurableRequestTakesEffect(t *testing.T) {
 	l := newLab(t)
 	a, b := l.start("a"), l.start("b")
