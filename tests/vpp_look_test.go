@@ -108,7 +108,9 @@ func TestSilentDamageIsMendedByALook(t *testing.T) {
 				}
 				await(damage.name)
 			}
-			looks := func() float64 { return scrape(a)[`patchbay_dataplane_calls_total{call="l2_xconnect_dump",result="ok"}`] }
+			looks := func() float64 {
+				return scrape(a)[`patchbay_dataplane_calls_total{call="l2_xconnect_dump",result="ok"}`]
+			}
 			look := func() {
 				seen := looks()
 				lab.Eventually(t, 20*time.Second, "two more looks", func() error {

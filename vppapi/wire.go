@@ -37,8 +37,8 @@ type conn struct {
 	ids    map[string]uint16 // by name_crc; constant after the handshake
 	events map[uint16]func() api.Message
 	odd    map[uint16]bool // answers that begin as requests do, with a client's index before the context
-	last   atomic.Int64 // when something was read last, Unix nanoseconds
-	silent bool         // guarded by Client.mu
+	last   atomic.Int64    // when something was read last, Unix nanoseconds
+	silent bool            // guarded by Client.mu
 
 	write   sync.Mutex
 	mu      sync.Mutex
