@@ -53,18 +53,23 @@ func TestTunnelDevices(t *testing.T) {
 	for _, s := range []struct {
 		name, folder, run string
 		modules           []string
-		env               string
+		env               string // one variable
 	}{
 		{"all kinds", "./plugins/linux", "TestTunnels|TestWhatTheKernelSupports", devices, "PATCHBAY_TEST_DEVICES=1"},
 		{"under the engine", "./plugins/mechanism/kernel", "TestTwoWorkloadsOnTwoNodes|TestTunnel", devices, "PATCHBAY_TEST_DEVICES=1"},
+		{"agents", "./tests", "TestTwoKernelNodes", devices, "PATCHBAY_TEST_DEVICES=1"},
 		{"VXLAN only", "./plugins/linux", "TestWhatTheKernelSupports", []string{"vxlan"},
 			"PATCHBAY_TEST_LACKS='geneve gre gretap ip6gre ip6gretap sit ip6tnl wireguard'"},
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			tree := NewTree()
-			addTools(t, tree)
+			addTools(t, tree, "etcdctl")
+			build(t, tree, "/bin/patchbay", "build", "./agent/cmd/patchbay")
 			build(t, tree, "/bin/guest.test", "test", "-c", s.folder)
-			run(t, &Guest{Packages: packages, Tree: tree, MemoryMB: 1024, Modules: append([]string{"veth"}, s.modules...), Env: []string{s.env}}, s.run)
+			run(t, &Guest{
+				Packages: packages, Tree: tree, MemoryMB: 1024, Modules: append([]string{"veth"}, s.modules...),
+				Env: []string{s.env, "PATCHBAY_BINARY=/bin/patchbay", vpptest.Slow + "=4"},
+			}, s.run)
 		})
 	}
 }
@@ -134,9 +139,9 @@ func addVPP(t *testing.T, tree *Tree, vpp string) {
 }
 
 // addTools adds this machine's programs that tests call.
-func addTools(t *testing.T, tree *Tree) {
+func addTools(t *testing.T, tree *Tree, more ...string) {
 	t.Helper()
-	for _, name := range []string{"ip", "ping", "nsenter"} {
+	for _, name := range append([]string{"ip", "ping", "nsenter"}, more...) {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			report.Skip(t, name, "the guest has this machine's")

@@ -36,6 +36,9 @@ func (m *Mechanism) Place(x *models.CrossConnect, side models.Side, device model
 	if err != nil {
 		return nil, under(string(side), err)
 	}
+	if !tunnel.Frames() { // everything goes to the other end, and nobody asks by ARP
+		config.Neighbors = nil
+	}
 	return []reconcile.Value{
 		{Key: deviceKey(tag), Spec: Device{Tunnel: tunnel, NetNS: end.NetNS, Name: end.Name, MAC: end.MAC, MTU: m.tunnelMTU(x, tunnel)}},
 		{Key: ipKey(tag), Spec: IPConfig{NetNS: end.NetNS, Name: end.Name, Maker: deviceKey(tag), Config: config}},
@@ -50,8 +53,6 @@ func (e *End) through(tunnel linux.Device, own *models.Attachment) error {
 		return nil
 	case own.GetMac() != "" && e.MAC != fixed:
 		return field("mac", "%s cannot be had: the other end takes IP through a tunnel of kind %s only with what the tunnel derives; leave it empty", own.GetMac(), tunnel.DeviceKind())
-	case !tunnel.Frames() && len(own.GetNeighbors()) > 0:
-		return field("neighbors", "are none in a tunnel of kind %s, which carries IP packets; remove them", tunnel.DeviceKind())
 	}
 	e.MAC = fixed
 	return nil

@@ -60,7 +60,9 @@ func TestWorkloadsArePlacedOnTunnels(t *testing.T) {
 		t.Errorf("%+v, %+v", d, c)
 	}
 
-	d, c, err = placed(t, models.ClientSide, plain, func(x *models.CrossConnect) { x.Mtu = 0 })
+	d, c, err = placed(t, models.ClientSide, plain, func(x *models.CrossConnect) {
+		x.Mtu, x.Client.Neighbors = 0, []*models.Neighbor{{Address: "10.60.0.7", Mac: "02:00:00:00:00:07"}}
+	})
 	check(t, err)
 	if d.MAC != (linux.MAC{}) || d.MTU != 1480 || len(c.Neighbors) > 0 || len(c.Routes) != 1 {
 		t.Errorf("%+v, %+v", d, c)
@@ -72,12 +74,9 @@ func TestWhatATunnelCannotBeIsSaid(t *testing.T) {
 		device models.Device
 		edit   func(x *models.CrossConnect)
 	}{
-		"endpoint.mechanism.type": {strange{}, nil},
-		"payload":                 {plain, func(x *models.CrossConnect) { x.Payload = models.Ethernet }},
-		"client.mac":              {fixed, func(x *models.CrossConnect) { x.Client.Mac = "02:00:00:00:00:07" }},
-		"client.neighbors": {plain, func(x *models.CrossConnect) {
-			x.Client.Neighbors = []*models.Neighbor{{Address: "10.60.0.7", Mac: "02:00:00:00:00:07"}}
-		}},
+		"endpoint.mechanism.type":           {strange{}, nil},
+		"payload":                           {plain, func(x *models.CrossConnect) { x.Payload = models.Ethernet }},
+		"client.mac":                        {fixed, func(x *models.CrossConnect) { x.Client.Mac = "02:00:00:00:00:07" }},
 		"client.mechanism.parameters.netns": {plain, func(x *models.CrossConnect) { delete(x.Client.Mechanism.Parameters, NetNS) }},
 	} {
 		_, _, err := placed(t, models.ClientSide, c.device, c.edit)
