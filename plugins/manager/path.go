@@ -52,7 +52,10 @@ func caller(conn *networkservice.Connection) (index int, err error) {
 func enter(conn *networkservice.Connection, index int, name string, known *networkservice.Connection) {
 	rest := conn.Path.PathSegments[index+1:]
 	if k := known.GetPath().GetPathSegments(); len(k) > index+1 {
-		rest = k[index+1:]
+		rest = nil
+		for _, s := range k[index+1:] { // what is on record is shared, and these will change
+			rest = append(rest, s.Clone())
+		}
 	}
 	if len(rest) == 0 || rest[0].GetName() != name {
 		rest = []*networkservice.PathSegment{{Name: name, Id: uuid.NewString()}}

@@ -83,3 +83,16 @@ func TestRecordIDsAreValidNames(t *testing.T) {
 		t.Error("ids are lost")
 	}
 }
+
+// What is on record is shared by all who look at it: a request changes its own copy.
+func TestARequestLeavesThePathOnRecordAlone(t *testing.T) {
+	known := &networkservice.Connection{Id: "c1", Path: path(0, "client", "c1", "n1", "known-id", "fw", "fw-id")}
+	conn := &networkservice.Connection{Id: "c1", Path: path(0, "client", "c1")}
+	enter(conn, 0, "n1", known)
+	conn.Path.PathSegments[1].Token, conn.Path.PathSegments[2].Token = "new", "new"
+	for _, s := range known.Path.PathSegments {
+		if s.Token != "" {
+			t.Errorf("the segment %s on record has changed", s.Name)
+		}
+	}
+}
