@@ -5,7 +5,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"go.patchbay.dev/plugins/mechanism/kernel"
 	"go.patchbay.dev/tests/lab"
@@ -14,8 +13,8 @@ import (
 )
 
 // The agent's taps take no offload, for what is joined to them may have none: TCP runs
-// through them at full frames all the same. Beside it stands what two taps made by hand
-// would do with it, and that a port without it gets nothing from one that has it.
+// through them at full frames all the same. Beside it stands, in the log, what two taps
+// made by hand do without offload and with it.
 func TestOffloadOfTaps(t *testing.T) {
 	if _, err := os.Stat(kernel.VhostNet); err != nil {
 		report.Skip(t, "vhost-net", "VPP's taps need "+kernel.VhostNet+"; make test-vm has it")
@@ -26,11 +25,11 @@ func TestOffloadOfTaps(t *testing.T) {
 	ours.apply(t, a)
 	ours.await(t, a)
 	ours.carries(t)
-	hand := func(id string, first int, offload [2]string) link {
+	hand := func(id string, first int, offload string) link {
 		l := newLink(t, id, "ETHERNET")
 		for i, ns := range []*lab.Namespace{l.client, l.server} {
 			for _, c := range []string{
-				fmt.Sprintf("create tap id %d host-if-name nsm0 host-ns %s host-ip4-addr 10.60.0.%d/24 host-mtu-size 1500 %s", first+i, ns.Path, i+1, offload[i]),
+				fmt.Sprintf("create tap id %d host-if-name nsm0 host-ns %s host-ip4-addr 10.60.0.%d/24 host-mtu-size 1500 %s", first+i, ns.Path, i+1, offload),
 				fmt.Sprintf("set interface state tap%d up", first+i),
 			} {
 				if out := v.CLI(c); strings.Contains(out, "error") || strings.Contains(out, "unknown") {
@@ -43,27 +42,10 @@ func TestOffloadOfTaps(t *testing.T) {
 		}
 		return l
 	}
-	with, plain := hand("offload", 100, [2]string{"gso", "gso"}), hand("plain", 110, [2]string{})
+	with, plain := hand("offload", 100, "gso"), hand("plain", 110, "")
 	for range 2 { // in turn, for the machine is not always equally fast
 		for _, l := range []link{ours, plain, with} {
 			l.transfer(t)
 		}
 	}
-	mixed := hand("mixed", 120, [2]string{"gso", ""})
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := mixed.server.Start(t, self, "tcp-serve", "10.60.0.2:5001")
-	server.Await(t, "listening")
-	sender := mixed.client.Start(t, self, "tcp-send", "10.60.0.2:5001")
-	lab.Eventually(t, time.Minute, "VPP to drop what the other end cannot take, or to carry it", func() error {
-		time.Sleep(time.Second)
-		if out := v.CLI("show errors"); strings.Contains(out, "gso packet drop") || strings.Contains(out, "csum offload packet drop") {
-			t.Logf("from a tap with offload to one without:\n%s", out)
-			return nil
-		}
-		return fmt.Errorf("nothing was dropped:\n%s", v.CLI("show interface"))
-	})
-	sender.Kill()
 }
