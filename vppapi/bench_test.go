@@ -1,6 +1,7 @@
 package vppapi_test
 
 import (
+	"fmt"
 	"path/filepath"
 	"testing"
 
@@ -57,4 +58,42 @@ func benchmarkPing(b *testing.B, c *vppapi.Client) {
 			}
 		}
 	})
+}
+
+// BenchmarkLook is a look at all interfaces and joins, with 1,000 joins.
+func BenchmarkLook(b *testing.B) {
+	v := vpptest.Start(b, vpptest.Config("memory { main-heap-size 2G }"))
+	e := &env{socket: v.APISocket, dir: v.Dir, real: v}
+	c := e.client(b)
+	ctx := b.Context()
+	if err := c.ReserveMemifs(ctx, 9000, e.path(9000), 2000); err != nil {
+		b.Fatal(err)
+	}
+	for n := uint32(1); n <= 2000; n += 2 {
+		var at [2]vppapi.Index
+		for i := range at {
+			var err error
+			if at[i], err = c.CreateMemif(ctx, n+uint32(i), vppapi.Memif{Socket: e.path(n + uint32(i))}); err == nil {
+				err = c.Finish(ctx, at[i], vppapi.Setup{Tag: fmt.Sprintf("patchbay:c%d:%d", n, i), Down: true})
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := c.ConnectL2(ctx, at[0], at[1]); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		all, err := c.Refresh(ctx)
+		if err != nil || len(all) != 2001 {
+			b.Fatal(len(all), err)
+		}
+		if to, err := c.L2Connections(ctx); err != nil || len(to) != 2000 {
+			b.Fatal(len(to), err)
+		}
+		if _, _, err := c.L3Connections(ctx); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

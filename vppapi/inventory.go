@@ -198,6 +198,10 @@ func (v *inventory) doubtful() map[Index]string {
 // the first of them while the connection that causes them is being made.
 const gather = 5 * time.Millisecond
 
+// again is the pause after a look that VPP did not answer, so that what it told of is seen
+// as soon as it answers.
+const again = 100 * time.Millisecond
+
 // look brings up to date what events told of, and tells the watchers.
 func (c *Client) look() {
 	for c.ctx.Err() == nil {
@@ -226,7 +230,7 @@ func (c *Client) look() {
 		if err := c.call(c.ctx, calls...); err != nil {
 			select {
 			case <-c.ctx.Done():
-			case <-time.After(c.o.Probe): // it hangs, or it has gone and the inventory with it
+			case <-time.After(again): // it hangs, or it has gone and the inventory with it
 			}
 			for index := range tags {
 				c.inv.doubt(index)

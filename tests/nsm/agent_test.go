@@ -45,6 +45,21 @@ func startAgent(t *testing.T) *agent {
 // of configuration.
 func startAgentWith(t *testing.T, in *netns, more string) *agent {
 	t.Helper()
+	return startNode(t, in, func(a *agent) string {
+		return more + fmt.Sprintf(`
+node: {name: %s}
+grpc: {listen: [%q]}
+etcd: {listen: %q, data_dir: %q}
+`, node, a.socket, a.etcd(), filepath.Join(a.dir, "etcd"))
+	})
+}
+
+// etcd is where the agent's own etcd is reached.
+func (a *agent) etcd() string { return "unix://" + filepath.Join(a.dir, "etcd.sock") }
+
+// startNode starts an agent with a configuration of its own.
+func startNode(t *testing.T, in *netns, configure func(a *agent) string) *agent {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -60,13 +75,10 @@ func startAgentWith(t *testing.T, in *netns, more string) *agent {
 		a.log.show(t, "agent")
 		os.RemoveAll(dir)
 	})
-	config := more + fmt.Sprintf(`
-node: {name: %s}
-grpc: {listen: [%q]}
-etcd: {listen: %q, data_dir: %q}
+	config := configure(a) + `
 http: {listen: "off"}
 log: {level: debug}
-`, node, a.socket, "unix://"+filepath.Join(dir, "etcd.sock"), filepath.Join(dir, "etcd"))
+`
 	if err := os.WriteFile(a.config, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,7 @@ func TestTaps(t *testing.T) {
 		{"vppapi", "./vppapi", "TestTapContract/vpp"},
 		{"agent", "./tests/vm/guest", "TestTheWayThroughVPPOverTaps"},
 		{"busy", "./tests/vm/guest", "TestManyBusyTaps"},
+		{"offload", "./tests/vm/guest", "TestOffloadOfTaps"},
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			tree := NewTree()

@@ -136,7 +136,7 @@ func Start(t testing.TB, opts ...Option) *VPP {
 			t.Error(err)
 		}
 	})
-	var c config
+	c := config{workers: threads()}
 	for _, o := range opts {
 		o(&c)
 	}

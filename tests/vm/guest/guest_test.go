@@ -147,6 +147,14 @@ func lastLine(s string) string {
 // transfers sends over TCP and sees that it arrives, in full frames.
 func (l link) transfers(t *testing.T) {
 	t.Helper()
+	if _, size := l.transfer(t); size < 1400 || size > 1600 {
+		t.Errorf("frames of %d bytes on average, want full ones", size)
+	}
+}
+
+// transfer sends over TCP and tells how long it took, in frames of what size.
+func (l link) transfer(t *testing.T) (took time.Duration, size int64) {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -157,13 +165,11 @@ func (l link) transfers(t *testing.T) {
 	began := time.Now()
 	l.client.Run(t, self, "tcp-send", "10.60.0.2:5001")
 	server.Await(t, fmt.Sprintf("received %d", transfer))
-	took := time.Since(began)
+	took = time.Since(began)
 	morePackets, moreBytes := l.sent(t)
-	size := (moreBytes - bytes) / (morePackets - packets)
+	size = (moreBytes - bytes) / (morePackets - packets)
 	t.Logf("%s: %d bytes over TCP in %v, in frames of %d bytes", l.id, transfer, took.Round(time.Millisecond), size)
-	if size < 1400 || size > 1600 {
-		t.Errorf("frames of %d bytes on average, want full ones", size)
-	}
+	return took, size
 }
 
 // sent is what the client's interface has sent.
