@@ -31,6 +31,9 @@ type End struct {
 	// Only, if set, is the one type that the client insists on, or that the endpoint has
 	// answered with. The rest of Speaks is then kept for the reasons.
 	Only string
+	// Workload: the end is a process on its node, for which a REMOTE mechanism is none: a
+	// tunnel is made between agents, who know each other, and leads where they agree.
+	Workload bool
 }
 
 // Request is the question.

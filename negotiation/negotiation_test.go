@@ -378,3 +378,18 @@ func TestBadNamesAreRefused(t *testing.T) {
 		})
 	}
 }
+
+// A workload names what it likes: a tunnel leads where two agents agree, not where it says.
+func TestAWorkloadIsNoTunnel(t *testing.T) {
+	n1 := all("n1")
+	r := Request{Client: End{Node: n1, Speaks: []string{"VXLAN", "KERNEL"}, Workload: true}, Endpoint: End{Node: n1, Workload: true}, Payload: models.Ethernet}
+	d, err := Decide(r)
+	if err != nil || d.Client.Type != "KERNEL" || !slices.Contains(d.Reasons, "VXLAN: it is between nodes; a workload uses a mechanism of class LOCAL") {
+		t.Fatalf("decided %v, %v", d, err)
+	}
+	r.Endpoint.Only = "VXLAN"
+	var none *NoneError
+	if d, err := Decide(r); !errors.As(err, &none) {
+		t.Errorf("an endpoint that answers with a tunnel gets %v, %v", d, err)
+	}
+}

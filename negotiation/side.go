@@ -50,8 +50,11 @@ func newEnd(who string, e End, r *Request) side {
 	for i := range s.entries {
 		x := &s.entries[i]
 		x.offers, x.why = usable(e.Node, x.name, r.Payload)
-		if s.only != "" && x.name != s.only {
+		switch {
+		case s.only != "" && x.name != s.only:
 			x.why = s.decided()
+		case e.Workload && x.why == "" && x.offers[0].GetClass() == Remote:
+			x.why = "it is between nodes; a workload uses a mechanism of class " + Local
 		}
 	}
 	return s

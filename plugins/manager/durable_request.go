@@ -22,7 +22,7 @@ func (m *Manager) CheckConnection(c *models.Connection) error {
 	if err := models.ValidateConnection(c); err != nil {
 		return err
 	}
-	if !m.offers(c.Mechanism.Type) {
+	if !m.serves(c.Mechanism.Type) {
 		return nil // negotiation says more, when it is tried
 	}
 	err := m.Records.CheckMechanism(models.ClientSide, c.Mechanism)

@@ -24,6 +24,7 @@ func (m *Manager) question(r *request, next *hop) negotiation.Request {
 		Prefer:   m.Prefer,
 		Direct:   path == models.DirectPath, Forwarder: path == models.ForwarderPath,
 	}
+	q.Client.Workload, q.Endpoint.Workload = r.peer.agent == nil, true
 	if next != nil && next.node != nil {
 		q.Endpoint.Node = next.node
 	}

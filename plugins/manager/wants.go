@@ -56,7 +56,7 @@ func (m *Manager) readWants(ctx context.Context, r *request, preferences []*netw
 			return status.Errorf(codes.InvalidArgument, "mechanism_preferences[%d].type is missing; name the mechanism, for instance KERNEL", i)
 		}
 		w := want{nsm: in, record: &models.Mechanism{Type: in.Type, Parameters: in.Parameters}}
-		if m.offers(in.Type) { // of what nobody here can do, the parameters do not matter
+		if m.serves(in.Type) { // of what nobody here can do, the parameters do not matter
 			var err error
 			if w.record, err = m.mechanismFromNSM(ctx, r.peer, in); err != nil {
 				return status.Errorf(codes.InvalidArgument, "mechanism %s: %v", in.Type, err)
@@ -68,6 +68,12 @@ func (m *Manager) readWants(ctx context.Context, r *request, preferences []*netw
 }
 
 func (m *Manager) offers(mechanism string) bool { return m.offer(mechanism) != nil }
+
+// serves tells whether workloads of this node can have a mechanism.
+func (m *Manager) serves(mechanism string) bool {
+	o := m.offer(mechanism)
+	return o != nil && o.Class != cls.REMOTE
+}
 
 // offer is this node's of a mechanism, nil if it has none.
 func (m *Manager) offer(mechanism string) *models.Offer {
@@ -130,7 +136,7 @@ func (m *Manager) socketFromNSM(ctx context.Context, p peer, mechanism string, p
 // checkClient refuses what the client itself got wrong before an endpoint is asked.
 func (m *Manager) checkClient(r *request) error {
 	for _, w := range r.wants {
-		if !m.offers(w.record.Type) {
+		if r.peer.agent == nil && !m.serves(w.record.Type) {
 			continue
 		}
 		if err := m.Records.CheckMechanism(models.ClientSide, w.record); err != nil {
