@@ -112,7 +112,10 @@ func (m *Mechanism[T]) Attach(x *models.CrossConnect, side models.Side) (models.
 	if err != nil {
 		return models.Port{}, nil, err
 	}
-	spec := Interface[T]{Tag: models.Tag(x.GetId(), side), Tunnel: in.Tunnel, IP: x.GetPayload() == models.IP, MTU: int(x.GetMtu()), MAC: in.MAC}
+	spec := Interface[T]{Tag: models.Tag(x.GetId(), side), Tunnel: in.Tunnel, IP: x.GetPayload() == models.IP, MAC: in.MAC}
+	if spec.IP { // of frames VPP would count the Ethernet header, too
+		spec.MTU = int(x.GetMtu())
+	}
 	port := models.Port{Key: m.key(x.GetId(), side), Tag: spec.Tag, Ethernet: in.Ethernet, MAC: in.PeerMAC}
 	if spec.IP && (in.Ethernet || in.Hop) {
 		port.Addresses = Hops()
