@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.fd.io/govpp/api"
+
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/reconcile"
 	"go.patchbay.dev/vppapi"
@@ -80,10 +82,12 @@ func TestTunnelsOfADeadAgent(t *testing.T) {
 	every(t, func(t *testing.T, a *agent, kind, payload string) {
 		x := a.relay("c1", kind, payload, 1)
 		half := &models.CrossConnect{Id: "c1", Payload: payload, Mtu: 1400, Client: x.Client}
+		a.vpp.Refuse("sw_interface_tag_add_del", api.UNSPECIFIED) // so it gets no further
 		a.start(half)
-		a.settled("c1", applied)
+		a.settled("c1", failed("sw_interface_tag_add_del"))
 		a.has(0, 1)
 		a.stop()
+		a.vpp.ClearRefusals()
 		foreign := vppapi.New(vppapi.Options{Socket: a.vpp.Socket(), Name: "foreign"})
 		foreign.Start(t.Context())
 		defer foreign.Stop()
@@ -97,10 +101,12 @@ func TestTunnelsOfADeadAgent(t *testing.T) {
 		a.settled("c1", gone)
 		a.has(0, 1)
 
+		a.vpp.Refuse("sw_interface_tag_add_del", api.UNSPECIFIED)
 		a.apply(half)
-		a.settled("c1", applied)
+		a.settled("c1", failed("sw_interface_tag_add_del"))
 		a.has(0, 2)
 		a.stop()
+		a.vpp.ClearRefusals()
 		a.start()
 		a.has(0, 1)
 	})
