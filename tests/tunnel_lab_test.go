@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os/exec"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 type tunnelNode struct {
 	*lab.Agent
 	vpp       *vpptest.VPP
+	underlay  []string  // how VPP is told of it
 	addresses [2]string // of the underlay, IPv4 and IPv6
 }
 
@@ -29,35 +31,49 @@ func twoVPPs(t *testing.T) (a, b *tunnelNode) {
 	t.Helper()
 	lab.NeedRoot(t)
 	av, bv := vpptest.Start(t), vpptest.Start(t)
-	link := func(v *vpptest.VPP, role string, address string) {
-		t.Helper()
-		for _, c := range []string{
-			"create memif socket id 99 filename " + av.Dir + "/underlay.sock",
-			"create interface memif id 0 socket-id 99 " + role,
+	node := func(v *vpptest.VPP, role, address string) *tunnelNode {
+		return tunnelNodeOn(t, v, [2]string{"10.77.0." + address, "fd77::" + address},
+			"create memif socket id 99 filename "+av.Dir+"/underlay.sock",
+			"create interface memif id 0 socket-id 99 "+role,
 			"set interface mtu packet 1500 memif99/0",
 			"set interface state memif99/0 up",
-			"set interface ip address memif99/0 10.77.0." + address + "/24",
-			"set interface ip address memif99/0 fd77::" + address + "/64",
-		} {
-			if out := v.CLI(c); strings.Contains(out, "error") || strings.Contains(out, "unknown") {
-				t.Fatalf("%s: %s", c, out)
-			}
+			"set interface ip address memif99/0 10.77.0."+address+"/24",
+			"set interface ip address memif99/0 fd77::"+address+"/64",
+		)
+	}
+	a, b = node(av, "master", "1"), node(bv, "slave", "2")
+	a.reaches(t, b)
+	return a, b
+}
+
+// tunnelNodeOn starts an agent on a VPP that is linked with others.
+func tunnelNodeOn(t *testing.T, v *vpptest.VPP, addresses [2]string, underlay ...string) *tunnelNode {
+	t.Helper()
+	n := &tunnelNode{vpp: v, underlay: underlay, addresses: addresses}
+	n.link(t)
+	n.Agent = lab.StartAgent(t, lab.OnVPP(v), lab.With("node.address", addresses[0]))
+	return n
+}
+
+// link gives VPP its underlay.
+func (n *tunnelNode) link(t *testing.T) {
+	t.Helper()
+	for _, c := range n.underlay {
+		if out := n.vpp.CLI(c); strings.Contains(out, "error") || strings.Contains(out, "unknown") {
+			t.Fatalf("%s: %s", c, out)
 		}
 	}
-	link(av, "master", "1")
-	link(bv, "slave", "2")
-	a, b = tunnelNodeOn(t, av, "10.77.0.1", "fd77::1"), tunnelNodeOn(t, bv, "10.77.0.2", "fd77::2")
+}
+
+// reaches waits until the underlay carries packets.
+func (n *tunnelNode) reaches(t *testing.T, other *tunnelNode) {
+	t.Helper()
 	lab.Eventually(t, 10*time.Second, "the underlay", func() error {
-		if out := av.CLI("ping 10.77.0.2 repeat 1 interval 0.1"); !strings.Contains(out, "1 received") {
+		if out := n.vpp.CLI("ping " + other.addresses[0] + " repeat 1 interval 0.1"); !strings.Contains(out, "1 received") {
 			return fmt.Errorf("%s", out)
 		}
 		return nil
 	})
-	return a, b
-}
-
-func tunnelNodeOn(t *testing.T, v *vpptest.VPP, addresses ...string) *tunnelNode {
-	return &tunnelNode{Agent: lab.StartAgent(t, lab.OnVPP(v), lab.With("node.address", addresses[0])), vpp: v, addresses: [2]string(addresses)}
 }
 
 // tunnel is what a story connects two workloads by.
@@ -184,7 +200,24 @@ func carries(t *testing.T, c tunnelCase, client, endpoint end) {
 			t.Errorf("a byte more than the MTU of %d passes: %s", c.mtu, out)
 		}
 	}
+	sendsTCP(t, client.ns, endpoint.ns)
 	if out := client.ns.Run(t, "ping", "-c", "100", "-i", "0.005", "-q", "10.60.0.2"); !strings.Contains(out, "100 received") {
 		t.Errorf("packets were lost: %s", out)
+	}
+}
+
+// sendsTCP sends 4 MB over one TCP connection, and sees that full segments are sent.
+func sendsTCP(t *testing.T, from, to *lab.Namespace) {
+	t.Helper()
+	if _, err := exec.LookPath("iperf3"); err != nil {
+		return // what is left of this test needs none
+	}
+	server := to.Start(t, "iperf3", "-s", "-1", "-f", "m", "--forceflush")
+	server.Await(t, "Server listening")
+	before := counters(t, from, "nsm0")
+	from.Run(t, "timeout", "20", "iperf3", "-c", "10.60.0.2", "-n", "4M")
+	after := counters(t, from, "nsm0")
+	if size := (after.bytes - before.bytes) / (after.packets - before.packets); size < 1200 {
+		t.Errorf("packets of %d bytes on average, want full ones", size)
 	}
 }

@@ -47,7 +47,6 @@ func (d descriptor[T]) create(ctx context.Context, key string, spec Interface[T]
 	if err := d.vpp().Up(); err != nil {
 		return err
 	}
-	setup := vppapi.Setup{Tag: spec.Tag, MTU: spec.MTU, IP: spec.IP, MAC: spec.MAC}
 	port, there := d.vpp().Tagged(spec.Tag)
 	index, fresh := port.Index, false
 	if !there {
@@ -56,12 +55,14 @@ func (d descriptor[T]) create(ctx context.Context, key string, spec Interface[T]
 			return err
 		}
 	}
-	if fresh { // until it is joined it is known by what is noted of it
-		d.vpp().Later(index, "", setup)
-	} else if err := d.vpp().Finish(ctx, index, setup); err != nil {
+	// What joins it sets it up.
+	if err := d.vpp().Finish(ctx, index, vppapi.Setup{Tag: spec.Tag, MTU: spec.MTU, IP: spec.IP, MAC: spec.MAC, Down: fresh}); err != nil {
 		return err
 	}
 	d.ports.Add(spec.Tag, key)
+	if id, _, ok := models.ParseTag(spec.Tag); ok && fresh {
+		d.changed(id) // some are up from the beginning, so VPP will not tell
+	}
 	return nil
 }
 

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.fd.io/govpp/api"
+
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/reconcile"
 	"go.patchbay.dev/vppapi"
@@ -35,7 +37,7 @@ func TestTunnelsInVPP(t *testing.T) {
 		tags, _ := a.tunnelsIn()
 		for _, side := range []models.Side{models.ClientSide, models.EndpointSide} {
 			i := tags[models.Tag("c1", side)]
-			if !i.AdminUp || !i.LinkUp || i.MTU != 1400 || i.IP6 != (payload == models.IP) {
+			if !i.AdminUp || !i.LinkUp || (i.MTU == 1400) != (payload == models.IP) || i.IP6 != (payload == models.IP) {
 				t.Errorf("%s: %+v", side, i)
 			}
 		}
@@ -52,7 +54,7 @@ func TestTunnelsInVPP(t *testing.T) {
 		a.addresses()
 		a.has(2, 0)
 		x = a.relay("c1", kind, payload, 1)
-		if kind != "WIREGUARD" { // of which the other node would have new keys
+		if kind != "WIREGUARD" && payload == models.IP { // of WIREGUARD the other node would have new keys
 			x.Mtu = 1300
 			index := func() vppapi.Index { tags, _ := a.tunnelsIn(); return tags["patchbay:c1:client"].Index }
 			was := index()
@@ -80,10 +82,12 @@ func TestTunnelsOfADeadAgent(t *testing.T) {
 	every(t, func(t *testing.T, a *agent, kind, payload string) {
 		x := a.relay("c1", kind, payload, 1)
 		half := &models.CrossConnect{Id: "c1", Payload: payload, Mtu: 1400, Client: x.Client}
+		a.vpp.Refuse("sw_interface_tag_add_del", api.UNSPECIFIED) // so it gets no further
 		a.start(half)
-		a.settled("c1", applied)
+		a.settled("c1", failed("sw_interface_tag_add_del"))
 		a.has(0, 1)
 		a.stop()
+		a.vpp.ClearRefusals()
 		foreign := vppapi.New(vppapi.Options{Socket: a.vpp.Socket(), Name: "foreign"})
 		foreign.Start(t.Context())
 		defer foreign.Stop()
@@ -97,10 +101,12 @@ func TestTunnelsOfADeadAgent(t *testing.T) {
 		a.settled("c1", gone)
 		a.has(0, 1)
 
+		a.vpp.Refuse("sw_interface_tag_add_del", api.UNSPECIFIED)
 		a.apply(half)
-		a.settled("c1", applied)
+		a.settled("c1", failed("sw_interface_tag_add_del"))
 		a.has(0, 2)
 		a.stop()
+		a.vpp.ClearRefusals()
 		a.start()
 		a.has(0, 1)
 	})

@@ -51,6 +51,8 @@ type Mechanism[T comparable] struct {
 	maker Maker[T]
 	port  func(id string, p Params, at Place) (Port[T], error)
 	ports *vppapi.Ports
+	// changed is told of cross-connects whose tunnel in VPP has come, or come up or gone.
+	changed func(id string)
 }
 
 // NewMechanism makes a kind known to the room. port says what VPP is to make of parameters
@@ -79,6 +81,7 @@ func (m *Mechanism[T]) Register(e *reconcile.Engine, changed func(id string)) {
 	if m.ports == nil {
 		return
 	}
+	m.changed = changed
 	reconcile.Register(e, m.name, descriptor[T]{m})
 	m.ports.Watch(e.Lost, changed)
 }
@@ -112,7 +115,10 @@ func (m *Mechanism[T]) Attach(x *models.CrossConnect, side models.Side) (models.
 	if err != nil {
 		return models.Port{}, nil, err
 	}
-	spec := Interface[T]{Tag: models.Tag(x.GetId(), side), Tunnel: in.Tunnel, IP: x.GetPayload() == models.IP, MTU: int(x.GetMtu()), MAC: in.MAC}
+	spec := Interface[T]{Tag: models.Tag(x.GetId(), side), Tunnel: in.Tunnel, IP: x.GetPayload() == models.IP, MAC: in.MAC}
+	if spec.IP { // of frames VPP would count the Ethernet header, too
+		spec.MTU = int(x.GetMtu())
+	}
 	port := models.Port{Key: m.key(x.GetId(), side), Tag: spec.Tag, Ethernet: in.Ethernet, MAC: in.PeerMAC}
 	if spec.IP && (in.Ethernet || in.Hop) {
 		port.Addresses = Hops()
