@@ -27,8 +27,9 @@ func (n *Node) settings() map[string]string {
 	s := map[string]string{
 		"node.name":      n.Name,
 		"node.address":   n.Tunnel[0].String(),
+		"node.address6":  fmt.Sprintf("%q", n.Tunnel[1]),
 		"dataplane":      "kernel",
-		"grpc.listen":    fmt.Sprintf("[%q]", "unix://"+n.AgentSocket),
+		"grpc.listen":    fmt.Sprintf("[%q, %q]", "unix://"+n.AgentSocket, n.AgentURL()),
 		"grpc.tls.cert":  at(CertFile),
 		"grpc.tls.key":   at(KeyFile),
 		"grpc.tls.ca":    at(CAFile),

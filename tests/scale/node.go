@@ -82,7 +82,7 @@ func (n *node) start(ctx context.Context) error {
 	}
 	values := make(chan []byte, 1)
 	values <- data
-	go n.store.Hold(run, n.keys.Agent(), offerTTL, values)
+	go n.store.Hold(run, n.keys.Agent(), offerTTL, values, nil)
 	if err := n.manager.Start(run); err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ func (d *demonstration) nodesStory(ctx context.Context, nodes int, vpp bool) err
 		return err
 	}
 	near, far := l.Nodes[0], l.Nodes[nodes-1]
-	if err := d.onNode(ctx, near, "get", "agents", "-o", "wide"); err != nil {
+	if err := d.onNode(ctx, near, "get", "agents"); err != nil {
 		return err
 	}
 	if err := d.makeNamespaces(ctx); err != nil {
