@@ -134,13 +134,20 @@ func cleanEnviron() []string {
 	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PATCHBAY_") })
 }
 
-// stopAll stops what runs on a node: what uses a thing before the thing.
-func (n *Node) stopAll() error {
+// stopAgent stops the agent, if it runs.
+func (n *Node) stopAgent() error {
+	if n.agent == nil {
+		return nil
+	}
+	return n.agent.End()
+}
+
+// stopRest ends what the agent used. etcd is killed: its data goes, and a member that is to
+// stop first looks for another to lead.
+func (n *Node) stopRest() error {
 	var errs []error
-	for _, p := range []*Process{n.agent, n.etcd} {
-		if p != nil {
-			errs = append(errs, p.End())
-		}
+	if n.etcd != nil {
+		errs = append(errs, n.etcd.Kill())
 	}
 	if n.VPP != nil {
 		errs = append(errs, n.VPP.Stop())

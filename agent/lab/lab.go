@@ -128,7 +128,8 @@ func (l *Lab) makeNetwork() error {
 
 // run starts etcd and the VPPs, then the agents.
 func (l *Lab) run(ctx context.Context) error {
-	l.undo = append(l.undo, func() error { return l.each(l.hosts, (*Node).stopAll) })
+	l.undo = append(l.undo, func() error { return l.each(l.hosts, (*Node).stopRest) })
+	l.undo = append(l.undo, func() error { return l.each(l.hosts, (*Node).stopAgent) })
 	errs := make(chan error)
 	go func() { errs <- l.startEtcd(ctx) }()
 	err := l.each(l.Nodes, func(n *Node) error {
