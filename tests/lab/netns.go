@@ -70,6 +70,9 @@ func (n *Namespace) Interfaces(t testing.TB) []string {
 	t.Helper()
 	var names []string
 	for _, line := range strings.Split(strings.TrimSpace(n.Run(t, "ip", "-o", "link", "show")), "\n") {
+		if line == "" || line[0] < '0' || line[0] > '9' {
+			continue // what ip says of a tunnel whose other namespace has no id here
+		}
 		name, _, _ := strings.Cut(strings.Fields(line)[1], "@")
 		if name = strings.TrimSuffix(name, ":"); name != "lo" {
 			names = append(names, name)
