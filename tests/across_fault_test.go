@@ -42,7 +42,7 @@ func (s *across) twin(t *testing.T, n *lab.Node) *lab.Endpoint {
 	return e
 }
 
-func TestNodesAgentRestartLosesNoPacket(t *testing.T) {
+func TestAcrossAgentRestartLosesNoPacket(t *testing.T) {
 	s := newAcross(t, nodes.Options{Nodes: 2})
 	conn := s.client.Connect("c1", "fw", s.ns, "nsm0")
 	f := startFlow(t, s.ns, "10.0.1.2")
@@ -63,7 +63,7 @@ func TestNodesAgentRestartLosesNoPacket(t *testing.T) {
 	s.leftNothing(t)
 }
 
-func TestNodesEndpointMovesWhenItsNodeDies(t *testing.T) {
+func TestAcrossEndpointMovesWhenItsNodeDies(t *testing.T) {
 	s := newAcross(t, nodes.Options{Nodes: 3})
 	s.client.Connect("c1", "fw", s.ns, "nsm0")
 	awaitPing(t, s.ns, "10.0.1.2")
@@ -92,7 +92,7 @@ func TestNodesEndpointMovesWhenItsNodeDies(t *testing.T) {
 	}
 }
 
-func TestNodesEndpointThatDiesIsReplaced(t *testing.T) {
+func TestAcrossEndpointThatDiesIsReplaced(t *testing.T) {
 	s := newAcross(t, nodes.Options{Nodes: 3})
 	s.client.Connect("c1", "fw", s.ns, "nsm0")
 	awaitPing(t, s.ns, "10.0.1.2")
@@ -113,7 +113,7 @@ func TestNodesEndpointThatDiesIsReplaced(t *testing.T) {
 
 // Two agents that cannot reach each other, and an endpoint that is nowhere else: the
 // status says so, and all is well when the path is.
-func TestNodesPathBetweenAgentsBreaksAndComesBack(t *testing.T) {
+func TestAcrossPathBetweenAgentsBreaksAndComesBack(t *testing.T) {
 	s := newAcross(t, nodes.Options{Nodes: 3})
 	s.client.Connect("c1", "fw", s.ns, "nsm0")
 	awaitPing(t, s.ns, "10.0.1.2")
@@ -139,7 +139,7 @@ func TestNodesPathBetweenAgentsBreaksAndComesBack(t *testing.T) {
 }
 
 // A node that etcd does not hear loses its lease, and lives: what it carries goes on.
-func TestNodesAgentIsCutOffFromEtcd(t *testing.T) {
+func TestAcrossAgentIsCutOffFromEtcd(t *testing.T) {
 	l := lab.StartNodes(t, nodes.Options{Nodes: 5}) // etcd is on the first three
 	s := &across{Nodes: l, near: l.List[3], far: l.List[4], ns: lab.NewNamespace(t)}
 	s.client = lab.NewClient(t, s.near.Dial())
@@ -185,7 +185,7 @@ func TestNodesAgentIsCutOffFromEtcd(t *testing.T) {
 	s.leftNothing(t)
 }
 
-func TestNodesOneMemberOfEtcdIsLost(t *testing.T) {
+func TestAcrossOneMemberOfEtcdIsLost(t *testing.T) {
 	s := newAcross(t, nodes.Options{Nodes: 3})
 	s.client.Connect("c1", "fw", s.ns, "nsm0")
 	f := startFlow(t, s.ns, "10.0.1.2")
