@@ -64,12 +64,12 @@ func (k kind) mac(n *Node) string { return fmt.Sprintf("02:70:62:00:%02x:%02x", 
 
 // addresses are 10.99.0.<node> and fd99::<node>, VPP's 10.99.0.<100+node> and fd99::<100+node>.
 func (k kind) addresses(n *Node) [2]netip.Prefix {
-	host := byte(n.index)
+	// Of fd99::101, the last byte but one is the 1 of the 100.
+	v4, v6 := [4]byte{10, 99, 0, byte(n.index)}, [16]byte{0xfd, 0x99, 15: byte(n.index)}
 	if k == vppPort {
-		host += 100
+		v4[3], v6[14] = v4[3]+100, 1
 	}
-	v6 := [16]byte{0xfd, 0x99, 15: host}
-	return [2]netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 99, 0, host}), 24), netip.PrefixFrom(netip.AddrFrom16(v6), 64)}
+	return [2]netip.Prefix{netip.PrefixFrom(netip.AddrFrom4(v4), 24), netip.PrefixFrom(netip.AddrFrom16(v6), 64)}
 }
 
 // plug gives a node a port. Segments and checksums are finished before packets leave, as

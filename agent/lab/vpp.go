@@ -1,8 +1,10 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -52,7 +54,7 @@ func (v *VPP) CLISocket() string   { return filepath.Join(v.Dir, "cli.sock") }
 
 // startup is a startup.conf for a machine without hugepages and network cards of VPP's. It
 // sleeps between its rounds: several share a machine, and each polls.
-const startup = `unix { nodaemon nobanner runtime-dir DIR cli-listen DIR/cli.sock log DIR/vpp.log poll-sleep-usec 100 EXEC }
+const startup = `unix { nodaemon nobanner runtime-dir DIR cli-listen DIR/cli.sock log DIR/vpp.log poll-sleep-usec 100 }
 api-segment { prefix NAME }
 socksvr { socket-name DIR/api.sock }
 statseg { socket-name DIR/stats.sock page-size 4k }
@@ -61,21 +63,14 @@ memory { main-heap-size 512M main-heap-page-size 4k }
 plugins { PATH plugin dpdk_plugin.so { disable } }
 `
 
-// Start runs it, has it do the commands of its command line, and waits until it answers.
+// Start runs it, waits until it answers, and has it do commands of its command line.
 func (v *VPP) Start(ctx context.Context, l *Launcher, log string, commands ...string) error {
-	script, path := "", ""
-	if len(commands) > 0 {
-		file := filepath.Join(v.Dir, "commands")
-		if err := os.WriteFile(file, []byte(strings.Join(commands, "\n")+"\n"), 0o600); err != nil {
-			return err
-		}
-		script = "exec " + file
-	}
+	path := ""
 	if v.where.libraries != "" {
 		path = "path " + filepath.Join(v.where.libraries, "vpp_plugins")
 	}
 	name := strings.ReplaceAll(strings.Trim(v.Dir, "/"), "/", "-") // of its shared memory: one for all of the machine
-	text := strings.NewReplacer("DIR", v.Dir, "NAME", name, "PATH", path, "EXEC", script).Replace(startup)
+	text := strings.NewReplacer("DIR", v.Dir, "NAME", name, "PATH", path).Replace(startup)
 	file := filepath.Join(v.Dir, "startup.conf")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err
@@ -90,14 +85,33 @@ func (v *VPP) Start(ctx context.Context, l *Launcher, log string, commands ...st
 	if v.process, err = l.Start("vpp", cmd); err != nil {
 		return err
 	}
-	return poll(ctx, v.process, func() error {
-		c, err := net.Dial("unix", v.APISocket())
-		if err != nil {
+	for _, socket := range []string{v.APISocket(), v.CLISocket()} {
+		if err := poll(ctx, v.process, func() error {
+			c, err := net.Dial("unix", socket)
+			if err != nil {
+				return err
+			}
+			return c.Close()
+		}); err != nil {
 			return err
 		}
-		return c.Close()
-	})
+	}
+	return v.do(commands)
 }
+
+// do has it do commands, which say nothing unless they fail, but for the name of what they
+// have created.
+func (v *VPP) do(commands []string) error {
+	for _, c := range commands {
+		out, err := v.Ctl(strings.Fields(c)...).CombinedOutput()
+		if said := strings.TrimSpace(string(out)); err != nil || said != "" && !strings.HasPrefix(c, "create ") {
+			return fmt.Errorf("vppctl %s: %w: %s", c, cmp.Or(err, errRefused), said)
+		}
+	}
+	return nil
+}
+
+var errRefused = errors.New("refused")
 
 func (v *VPP) environ() []string {
 	if v.where.libraries == "" {
