@@ -115,7 +115,7 @@ func manyBytes(t *testing.T, from, to *lab.Namespace, address string) {
 	}
 	server := to.Start(t, "iperf3", "-s", "-1", "--forceflush")
 	server.Await(t, "Server listening")
-	out := from.Run(t, "iperf3", "-c", address, "-n", "4M", "-J")
+	out := from.Run(t, "iperf3", "-c", address, "-n", "20M", "-J")
 	var result struct {
 		End struct {
 			SumReceived struct{ Bytes int64 } `json:"sum_received"`
@@ -124,7 +124,7 @@ func manyBytes(t *testing.T, from, to *lab.Namespace, address string) {
 	if err := json.Unmarshal([]byte(out), &result); err != nil {
 		t.Fatalf("iperf3: %v\n%s", err, out)
 	}
-	if n := result.End.SumReceived.Bytes; n < 3e6 {
+	if n := result.End.SumReceived.Bytes; n < 14e6 { // what is still on the way is not in its count
 		t.Errorf("%d bytes arrived", n)
 	}
 }
