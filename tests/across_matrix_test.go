@@ -24,7 +24,7 @@ type remote struct {
 var remotes = []remote{
 	{"VXLAN", "ETHERNET", 8 + 8 + 14}, {"VXLAN", "IP", 8 + 8 + 14},
 	{"GENEVE", "ETHERNET", 8 + 8 + 14}, {"GENEVE", "IP", 8 + 8 + 14},
-	{"GRE", "ETHERNET", 4 + 14}, {"GRE", "IP", 4},
+	{"GRE", "ETHERNET", 4 + 4 + 14}, {"GRE", "IP", 4 + 4},
 	{"IPIP", "IP", 0},
 	{"WIREGUARD", "IP", 8 + 16 + 16},
 }
@@ -117,7 +117,7 @@ func (m *matrix) check(t *testing.T, client, endpoint string, r remote, family i
 	t.Helper()
 	m.prefer(t, r.mechanism, family)
 	id, conn := m.connect(t, client, endpoint, r.payload)
-	defer m.client.Disconnect(conn)
+	defer m.disconnect(t, conn)
 	ip := conn.Context.IpContext
 	src, dst := bare(t, ip.SrcIpAddrs), bare(t, ip.DstIpAddrs)
 	mtu := 1500 - []int{20, 40}[family] - r.overhead
@@ -151,6 +151,17 @@ func (m *matrix) check(t *testing.T, client, endpoint string, r remote, family i
 		server.Net.Ping(t, src[0])
 		fullSize(t, server.Net, src[0], mtu)
 	}
+}
+
+// disconnect closes a connection and waits until the endpoint's node has nothing of it,
+// either: some tunnels there can be of two nodes once only.
+func (m *matrix) disconnect(t *testing.T, conn *networkservice.Connection) {
+	t.Helper()
+	m.client.Disconnect(conn)
+	lab.Eventually(t, 10*time.Second, "the endpoint's node to be done", func() error {
+		return none(strings.Fields(m.far.Etcdctl("get", "--prefix", "--keys-only", "/patchbay/v1/nodes/") +
+			m.far.Etcdctl("get", "--prefix", "--keys-only", "/patchbay/v1/status/")))
+	})
 }
 
 // awaitSocket waits until the endpoint's side of a record has its socket.

@@ -33,6 +33,7 @@ func (n *Node) settings() map[string]string {
 		"grpc.tls.cert":  at(CertFile),
 		"grpc.tls.key":   at(KeyFile),
 		"grpc.tls.ca":    at(CAFile),
+		"etcd.data_dir":  at("etcd-embedded"), // none; but what the agent keeps is beside it
 		"etcd.endpoints": `["` + strings.Join(n.lab.EtcdURLs(), `", "`) + `"]`,
 		"etcd.tls.cert":  at(CertFile),
 		"etcd.tls.key":   at(KeyFile),

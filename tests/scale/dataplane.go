@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"iter"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -63,29 +65,37 @@ func (d *dataplane) Dependencies(string, string) []string { return nil }
 // Equal compares.
 func (d *dataplane) Equal(found, want string) bool { return found == want }
 
-// Join joins two ports.
-func (d *dataplane) Join(x *models.CrossConnect, client, endpoint models.Port) ([]reconcile.Value, error) {
-	return []reconcile.Value{{Key: kindFake + "/" + x.Id + "/join", Spec: client.Tag + " " + endpoint.Tag}}, nil
-}
+// kernelTunnels has every address of a node, and the kernel's devices of every kind.
+type kernelTunnels struct{}
 
-// mechanism is one whose interfaces are in memory.
-type mechanism struct{ name string }
+func (kernelTunnels) Supports(string) string         { return "" }
+func (kernelTunnels) Address(netip.Addr) (int, bool) { return 1500, true }
 
-var _ crossconnect.Attacher = mechanism{}
+// kernel is the mechanism KERNEL, whose interfaces are in memory.
+type kernel struct{}
 
-// Type is its name.
-func (m mechanism) Type() string { return m.name }
+var (
+	_ crossconnect.Pairer = kernel{}
+	_ crossconnect.Placer = kernel{}
+)
+
+// Type is its name on the wire.
+func (kernel) Type() string { return "KERNEL" }
 
 // Validate takes anything.
-func (m mechanism) Validate(map[string]string) error { return nil }
+func (kernel) Validate(map[string]string) error { return nil }
 
 // Status is that of an interface whose link is up.
-func (m mechanism) Status(x *models.CrossConnect, side models.Side) *models.AttachmentStatus {
-	return &models.AttachmentStatus{Mechanism: m.name, Interface: m.name + "-" + x.GetId(), LinkUp: true}
+func (kernel) Status(x *models.CrossConnect, side models.Side) *models.AttachmentStatus {
+	return &models.AttachmentStatus{Mechanism: "KERNEL", Interface: "nsm0", LinkUp: true}
 }
 
-// Attach renders an interface.
-func (m mechanism) Attach(x *models.CrossConnect, side models.Side) (models.Port, []reconcile.Value, error) {
-	key := kindFake + "/" + x.Id + "/" + string(side)
-	return models.Port{Key: key, Tag: models.Tag(x.Id, side), Ethernet: true}, []reconcile.Value{{Key: key, Spec: m.name}}, nil
+// Pair renders a link of two workloads.
+func (kernel) Pair(x *models.CrossConnect) ([]reconcile.Value, error) {
+	return []reconcile.Value{{Key: kindFake + "/" + x.Id + "/pair", Spec: ""}}, nil
+}
+
+// Place renders a tunnel that ends at a workload.
+func (kernel) Place(x *models.CrossConnect, side models.Side, device models.Device) ([]reconcile.Value, error) {
+	return []reconcile.Value{{Key: kindFake + "/" + x.Id + "/" + string(side), Spec: fmt.Sprint(device)}}, nil
 }

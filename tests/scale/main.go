@@ -27,7 +27,7 @@ func main() {
 	var s settings
 	flag.IntVar(&s.agents, "agents", 1000, "simulated agents")
 	flag.IntVar(&s.services, "services", 100, "network services, each with an endpoint on every agents/services-th node")
-	flag.IntVar(&s.connections, "connections", 5000, "connections to be made, each between two nodes")
+	flag.IntVar(&s.connections, "connections", 3000, "connections to be made, each between two nodes")
 	flag.IntVar(&s.parallel, "parallel", 32, "of them at the same time")
 	flag.DurationVar(&s.takes, "takes", time.Millisecond, "what the dataplane takes for one change")
 	flag.DurationVar(&s.idle, "idle", 15*time.Second, "how long nothing is asked for")
@@ -43,9 +43,10 @@ func main() {
 // simulation is a run.
 type simulation struct {
 	settings
-	dir   string
-	etcd  *etcd
-	nodes []*node
+	dir       string
+	authority *lab.Authority
+	etcd      *etcd
+	nodes     []*node
 	table
 }
 
@@ -58,6 +59,9 @@ func simulate(ctx context.Context, s settings) (err error) {
 	l := lab.NewLauncher()
 	defer l.Close()
 	sim := &simulation{settings: s, dir: dir}
+	if sim.authority, err = lab.NewAuthority(); err != nil {
+		return err
+	}
 	if sim.etcd, err = startEtcd(ctx, l, dir); err != nil {
 		return err
 	}

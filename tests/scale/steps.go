@@ -1,10 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
-	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,7 +17,7 @@ func (s *simulation) start(ctx context.Context) error {
 	s.nodes = make([]*node, s.agents)
 	l, err := s.etcd.during(func() error {
 		return each(s.agents, s.parallel, func(i int) (err error) {
-			if s.nodes[i], err = newNode(i+1, s.etcd.url, s.dir, s.takes); err != nil {
+			if s.nodes[i], err = s.newNode(i + 1); err != nil {
 				return err
 			}
 			return s.nodes[i].start(ctx)
@@ -146,9 +147,43 @@ func (s *simulation) connect(ctx context.Context) error {
 	return nil
 }
 
-// lose has one node die.
+// lose has one node die: its connections move to other endpoints of their services.
 func (s *simulation) lose(ctx context.Context) error {
+	dead := s.nodes[1]
+	var moved int
+	l, err := s.etcd.during(func() error {
+		before, err := s.leadingTo(ctx, dead)
+		if err != nil {
+			return err
+		}
+		moved = before
+		dead.die()
+		for {
+			left, err := s.leadingTo(ctx, dead)
+			if err != nil || left == 0 {
+				return err
+			}
+			select {
+			case <-time.After(50 * time.Millisecond): // a poll, from outside
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	s.row(fmt.Sprintf("a node dies: its %d connections are on others after", moved), "%.1f s", l.took.Seconds())
 	return nil
 }
 
-var _ = runtime.NumCPU
+// leadingTo counts the records of other nodes that lead to one.
+func (s *simulation) leadingTo(ctx context.Context, n *node) (count int, err error) {
+	kvs, _, err := s.nodes[0].store.List(ctx, n.keys.Prefix+"nodes/")
+	for _, kv := range kvs {
+		if !strings.HasPrefix(kv.Key, n.keys.CrossConnects()) && bytes.Contains(kv.Value, []byte(`"node://`+n.name+`"`)) {
+			count++
+		}
+	}
+	return count, err
+}

@@ -55,9 +55,10 @@ func (e *endpoint) Request(_ context.Context, in *networkservice.NetworkServiceR
 	conn.Path.PathSegments[conn.Path.Index+1].Expires = conn.Path.PathSegments[conn.Path.Index].Expires
 	if conn.Mechanism == nil {
 		conn.Mechanism = in.MechanismPreferences[0].Clone()
+		conn.Mechanism.Parameters = map[string]string{"name": "e" + conn.Id[:8]}
 	}
 	n := e.next.Add(1)
-	conn.Context = &networkservice.ConnectionContext{IpContext: &networkservice.IPContext{
+	conn.Context = &networkservice.ConnectionContext{MTU: conn.GetContext().GetMTU(), IpContext: &networkservice.IPContext{
 		SrcIpAddrs: []string{fmt.Sprintf("10.%d.%d.1/32", n>>8&0xff, n&0xff)},
 		DstIpAddrs: []string{fmt.Sprintf("10.%d.%d.2/32", n>>8&0xff, n&0xff)},
 	}}
@@ -74,7 +75,7 @@ func connect(ctx context.Context, cc *grpc.ClientConn, id, service string) (*net
 	in := &networkservice.NetworkServiceRequest{
 		Connection: &networkservice.Connection{Id: id, NetworkService: service, Payload: "ETHERNET", Path: &networkservice.Path{
 			PathSegments: []*networkservice.PathSegment{{Name: "client", Id: id, Expires: timestamppb.New(time.Now().Add(time.Hour))}}}},
-		MechanismPreferences: []*networkservice.Mechanism{{Cls: "LOCAL", Type: local, Parameters: map[string]string{}}},
+		MechanismPreferences: []*networkservice.Mechanism{{Cls: "LOCAL", Type: "KERNEL", Parameters: map[string]string{"name": "nsm0"}}},
 	}
 	start := time.Now()
 	out, err := networkservice.NewNetworkServiceClient(cc).Request(ctx, in, grpc.WaitForReady(true))
