@@ -114,17 +114,17 @@ func TestAcrossEndpointThatDiesIsReplaced(t *testing.T) {
 // Two agents that cannot reach each other, and an endpoint that is nowhere else: the
 // status says so, and all is well when the path is.
 func TestAcrossPathBetweenAgentsBreaksAndComesBack(t *testing.T) {
-	s := newAcross(t, nodes.Options{Nodes: 3})
+	s := newBeside(t)
 	s.client.Connect("c1", "fw", s.ns, "nsm0")
 	awaitPing(t, s.ns, "10.0.1.2")
 	do(t, s.CutPair(s.near.Host, s.far.Host))
 	down := awaitAt(t, s.near, "c1", "DOWN")
-	if !strings.Contains(down.Reason, "n2") {
+	if !strings.Contains(down.Reason, "n5") {
 		t.Errorf("the reason does not name the node: %s", down.Reason)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if _, err := s.client.Pass(ctx, lab.NewRequest(t, "c2", "fw", s.ns, "nsm1"), s.ns); err == nil || !strings.Contains(err.Error(), "n2") {
+	if _, err := s.client.Pass(ctx, lab.NewRequest(t, "c2", "fw", s.ns, "nsm1"), s.ns); err == nil || !strings.Contains(err.Error(), "fw-5") {
 		t.Errorf("a request meanwhile: %v", err)
 	}
 	do(t, s.MendPair(s.near.Host, s.far.Host))
@@ -138,23 +138,31 @@ func TestAcrossPathBetweenAgentsBreaksAndComesBack(t *testing.T) {
 	})
 }
 
-// A node that etcd does not hear loses its lease, and lives: what it carries goes on.
-func TestAcrossAgentIsCutOffFromEtcd(t *testing.T) {
-	l := lab.StartNodes(t, nodes.Options{Nodes: 5}) // etcd is on the first three
+// newBeside has the client on the fourth node and the endpoint on the fifth: etcd is on the
+// first three, so what happens between the two does not happen to etcd.
+func newBeside(t *testing.T) *across {
+	t.Helper()
+	l := lab.StartNodes(t, nodes.Options{Nodes: 5})
 	s := &across{Nodes: l, near: l.List[3], far: l.List[4], ns: lab.NewNamespace(t)}
 	s.client = lab.NewClient(t, s.near.Dial())
 	s.endpoint = lab.NewEndpoint(t, s.far.Agent, "fw-5")
 	s.endpoint.Register(s.far.Dial(), "fw")
 	s.knows(t, s.near, "fw-5")
+	return s
+}
+
+// A node that etcd does not hear loses its lease, and lives: what it carries goes on.
+func TestAcrossAgentIsCutOffFromEtcd(t *testing.T) {
+	s := newBeside(t)
 	conn := s.client.Connect("c1", "fw", s.ns, "nsm0")
 	f := startFlow(t, s.ns, "10.0.1.2")
 	for _, n := range []*lab.Node{s.near, s.far} {
-		members := l.List[:3]
+		members := s.List[:3]
 		for _, m := range members {
 			do(t, s.CutPair(n.Host, m.Host))
 		}
 		lab.Eventually(t, 20*time.Second, "the lease to end", func() error {
-			if out := l.List[0].Patchbay("get", "agents"); strings.Contains(out, n.Host.Name+" ") {
+			if out := s.List[0].Patchbay("get", "agents"); strings.Contains(out, n.Host.Name+" ") {
 				return fmt.Errorf("agents:\n%s", out)
 			}
 			return nil
@@ -168,7 +176,7 @@ func TestAcrossAgentIsCutOffFromEtcd(t *testing.T) {
 			do(t, s.MendPair(n.Host, m.Host))
 		}
 		lab.Eventually(t, 20*time.Second, "the node to be back", func() error {
-			if out := l.List[0].Patchbay("get", "agents"); !strings.Contains(out, n.Host.Name+" ") {
+			if out := s.List[0].Patchbay("get", "agents"); !strings.Contains(out, n.Host.Name+" ") {
 				return fmt.Errorf("agents:\n%s", out)
 			}
 			return nil

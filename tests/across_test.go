@@ -65,8 +65,11 @@ func (s *across) leftNothing(t *testing.T) {
 
 // statusAt reads the status of a cross-connect of a node.
 func statusAt(n *lab.Node, id string) (s linkStatus, err error) {
-	text := n.Etcdctl("get", "--print-value-only", "/patchbay/v1/status/"+n.Host.Name+"/crossconnects/"+id)
-	if strings.TrimSpace(text) == "" {
+	text, err := n.TryEtcdctl("get", "--print-value-only", "/patchbay/v1/status/"+n.Host.Name+"/crossconnects/"+id)
+	switch {
+	case err != nil:
+		return s, fmt.Errorf("%w: %s", err, text)
+	case strings.TrimSpace(text) == "":
 		return s, fmt.Errorf("node %s has no status of %s yet", n.Host.Name, id)
 	}
 	return s, json.Unmarshal([]byte(text), &s)

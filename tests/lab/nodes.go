@@ -62,9 +62,13 @@ func StartNodes(t testing.TB, o nodes.Options) *Nodes {
 		t.Fatal(err)
 	}
 	c := &Nodes{Lab: l, t: t}
-	for _, h := range l.Nodes {
+	for i, h := range l.Nodes {
+		member := h
+		if i > 2 {
+			member = l.Nodes[0] // etcd is on the first three
+		}
 		c.List = append(c.List, &Node{Host: h, t: t, Agent: &Agent{
-			Dir: h.Dir, Socket: h.AgentSocket, Etcd: h.EtcdSocket, HTTP: h.HTTP(),
+			Dir: h.Dir, Socket: h.AgentSocket, Etcd: member.EtcdSocket, HTTP: h.HTTP(),
 			t: t, binary: o.Program, in: &Namespace{Name: h.Netns, Path: "/run/netns/" + h.Netns},
 		}})
 	}
