@@ -16,7 +16,7 @@ PROTOS      := models/patchbay.proto plugins/admin/adminpb/admin.proto
 # Arguments for go test: make test TESTFLAGS='-run TestX'
 TESTFLAGS ?=
 
-.PHONY: help build demo test test-vm bench chaos lint proto deps testdeps
+.PHONY: help build demo lab lab-down test test-vm bench chaos lint proto deps testdeps labdeps
 # deps comes before what uses it.
 .NOTPARALLEL:
 
@@ -26,8 +26,14 @@ help: ## this list
 build: ## the program, as bin/patchbay
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/patchbay ./agent/cmd/patchbay
 
-demo: deps build ## a real connection on this machine, from nothing; DATAPLANE=vpp shows VPP's
+demo: $(if $(filter-out 1,$(NODES)),labdeps,deps) build ## a real connection on this machine, from nothing; DATAPLANE=vpp shows VPP's, NODES=2 a tunnel
 	DATAPLANE=$(DATAPLANE) NODES=$(NODES) bin/patchbay demo
+
+lab: labdeps build ## NODES nodes (3) in namespaces on this machine, to try things out; they stay up
+	bin/patchbay lab up $(if $(NODES),--nodes $(NODES)) $(if $(DATAPLANE),--dataplane $(DATAPLANE))
+
+lab-down: ## removes what make lab has made, also after it was killed
+	bin/patchbay lab down
 
 # Every part of the suite writes go test's JSON into one summary, which fails if one did.
 test: testdeps build ## all tests, and what real parts they ran against
@@ -67,3 +73,6 @@ deps:
 
 testdeps:
 	@tests/deps.sh test
+
+labdeps:
+	@tests/deps.sh lab

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sees to it that what `make demo` and, with the argument test, `make test` run is here:
+# Sees to it that what `make demo` and, with the argument test or lab, `make test` or a lab run is here:
 # installs it when root on Debian or Ubuntu, else says what to install and stops.
 set -eu
 
@@ -36,6 +36,30 @@ etcdctl etcd-client
 gcc gcc libc6-dev
 git git ca-certificates
 LIST
+
+# A lab of several nodes runs Debian's etcd. Only the program is unpacked, into a folder of its own where agent/lab looks, for
+# the package would start a service, and would run it from now on.
+etcd_folder=/usr/local/lib/patchbay
+unpack_etcd() {
+  echo "deps: etcd of Debian's etcd-server, without its service, into $etcd_folder"
+  local dir
+  dir=$(mktemp -d)
+  chmod 755 "$dir" # apt downloads as a user of its own
+  (cd "$dir" && { apt-get download etcd-server || { apt-get update && apt-get download etcd-server; }; } && dpkg-deb -x etcd-server_*.deb .) \
+    >"$dir/log" 2>&1 </dev/null || { cat "$dir/log" >&2; rm -rf "$dir"; echo "deps: etcd-server could not be unpacked" >&2; exit 1; }
+  command install -D -m 755 "$dir/usr/bin/etcd" "$etcd_folder/etcd"
+  rm -rf "$dir"
+}
+case "${1:-}" in test | lab)
+  if ! command -v etcd >/dev/null && [ ! -x "$etcd_folder/etcd" ]; then
+    if can_install; then
+      unpack_etcd
+    elif [ "$1" = lab ]; then
+      echo "deps: etcd is missing; install it with: apt-get install etcd-server" >&2
+      exit 1
+    fi # without it, the tests that need a lab skip
+  fi
+esac
 
 # The workloads of the tests against VPP are of no use without one; without them those tests skip.
 if [ "${1:-}" = test ] && { [ -x "${VPP_PREFIX:-/opt/vpp}/bin/vpp" ] || command -v vpp >/dev/null; } && can_install; then

@@ -105,6 +105,10 @@ func (m *Mechanism[T]) At(x *models.CrossConnect, side models.Side) (Params, Pla
 	return p, at, err
 }
 
+// ethernetHeader is what VPP counts with a frame against the MTU of the interface that it
+// goes into (GRE does; a packet of the full size would be dropped without a word), bytes.
+const ethernetHeader = 14
+
 // Attach renders the end of a tunnel that is in VPP.
 func (m *Mechanism[T]) Attach(x *models.CrossConnect, side models.Side) (models.Port, []reconcile.Value, error) {
 	p, at, err := m.At(x, side)
@@ -115,9 +119,9 @@ func (m *Mechanism[T]) Attach(x *models.CrossConnect, side models.Side) (models.
 	if err != nil {
 		return models.Port{}, nil, err
 	}
-	spec := Interface[T]{Tag: models.Tag(x.GetId(), side), Tunnel: in.Tunnel, IP: x.GetPayload() == models.IP, MAC: in.MAC}
-	if spec.IP { // of frames VPP would count the Ethernet header, too
-		spec.MTU = int(x.GetMtu())
+	spec := Interface[T]{Tag: models.Tag(x.GetId(), side), Tunnel: in.Tunnel, IP: x.GetPayload() == models.IP, MTU: int(x.GetMtu()), MAC: in.MAC}
+	if in.Ethernet && !spec.IP && spec.MTU != 0 {
+		spec.MTU += ethernetHeader
 	}
 	port := models.Port{Key: m.key(x.GetId(), side), Tag: spec.Tag, Ethernet: in.Ethernet, MAC: in.PeerMAC}
 	if spec.IP && (in.Ethernet || in.Hop) {

@@ -333,13 +333,19 @@ func (a *Agent) TryPatchbay(args ...string) (string, error) {
 // Etcdctl runs Debian's etcdctl against the embedded etcd; it must succeed.
 func (a *Agent) Etcdctl(args ...string) string {
 	a.t.Helper()
-	cmd := exec.Command("etcdctl", append([]string{"--endpoints=unix://" + a.Etcd}, args...)...)
-	cmd.Env = append(os.Environ(), "ETCDCTL_API=3")
-	out, err := cmd.CombinedOutput()
+	out, err := a.TryEtcdctl(args...)
 	if err != nil {
 		a.t.Fatalf("etcdctl %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
-	return string(out)
+	return out
+}
+
+// TryEtcdctl runs etcdctl, which may fail.
+func (a *Agent) TryEtcdctl(args ...string) (string, error) {
+	cmd := exec.Command("etcdctl", append([]string{"--endpoints=unix://" + a.Etcd}, args...)...)
+	cmd.Env = append(os.Environ(), "ETCDCTL_API=3")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
 
 // Eventually polls check, which looks from outside at what another process does.

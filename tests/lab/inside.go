@@ -37,19 +37,37 @@ func (a *Agent) Get(path string) (*http.Response, error) {
 
 // Dial connects from within the namespace.
 func (n *Namespace) Dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
+	err = n.within(func() (err error) {
+		conn, err = new(net.Dialer).DialContext(ctx, network, address)
+		return err
+	})
+	return conn, err
+}
+
+// Listen listens in the namespace.
+func (n *Namespace) Listen(network, address string) (l net.Listener, err error) {
+	err = n.within(func() (err error) {
+		l, err = net.Listen(network, address)
+		return err
+	})
+	return l, err
+}
+
+// within does something on a thread in the namespace. The thread is led back, and does not
+// end: what it has started may be bound to it (Pdeathsig).
+func (n *Namespace) within(do func() error) error {
 	own, err1 := os.Open("/proc/self/ns/net")
 	there, err2 := os.Open(n.Path)
 	if err := errors.Join(err1, err2); err != nil {
-		return nil, err
+		return err
 	}
 	defer own.Close()
 	defer there.Close()
-	// The thread is led back, and does not end: what it has started may be bound to it (Pdeathsig).
 	runtime.LockOSThread()
-	if err = unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err == nil {
-		conn, err = new(net.Dialer).DialContext(ctx, network, address)
-		err = errors.Join(err, unix.Setns(int(own.Fd()), unix.CLONE_NEWNET))
+	defer runtime.UnlockOSThread()
+	err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET)
+	if err == nil {
+		err = errors.Join(do(), unix.Setns(int(own.Fd()), unix.CLONE_NEWNET))
 	}
-	runtime.UnlockOSThread()
-	return conn, err
+	return err
 }

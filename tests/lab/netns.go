@@ -70,9 +70,8 @@ func (n *Namespace) Interfaces(t testing.TB) []string {
 	t.Helper()
 	var names []string
 	for _, line := range strings.Split(strings.TrimSpace(n.Run(t, "ip", "-o", "link", "show")), "\n") {
-		// The tool complains of files in /run/netns, for each of them, that are none.
 		if line == "" || line[0] < '0' || line[0] > '9' {
-			continue
+			continue // what ip says of a tunnel whose other namespace has no id here
 		}
 		name, _, _ := strings.Cut(strings.Fields(line)[1], "@")
 		if name = strings.TrimSuffix(name, ":"); name != "lo" {

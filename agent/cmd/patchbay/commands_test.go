@@ -327,10 +327,12 @@ func TestWhatGoesWrongIsSaidOnOneLineAndByTheStatus(t *testing.T) {
 	}
 }
 
-func TestDemoRefusesWhatIsNotThereYet(t *testing.T) {
-	t.Setenv("NODES", "2")
-	if got := patchbay(t, "", "demo"); got.status != 2 || !strings.Contains(got.err, "NODES=2: this version shows one node") {
-		t.Errorf("%+v", got)
+func TestDemoRefusesWhatThereIsNot(t *testing.T) {
+	for _, n := range []string{"0", "10", "two"} {
+		t.Setenv("NODES", n)
+		if got := patchbay(t, "", "demo"); got.status != 2 || !strings.Contains(got.err, "NODES="+n+": use 1 to 9") {
+			t.Errorf("%+v", got)
+		}
 	}
 	t.Setenv("NODES", "")
 	t.Setenv("DATAPLANE", "ovs")
@@ -341,7 +343,7 @@ func TestDemoRefusesWhatIsNotThereYet(t *testing.T) {
 
 func TestReferenceHasEveryCommandAndKey(t *testing.T) {
 	got := patchbay(t, "", "reference", "commands")
-	for _, c := range []string{"run", "connect", "serve", "apply", "delete", "get", "describe", "explain", "demo", "version"} {
+	for _, c := range []string{"run", "connect", "serve", "apply", "delete", "get", "describe", "explain", "demo", "lab", "lab up", "lab down", "version"} {
 		if !strings.Contains(got.out, "### patchbay "+c+"\n") {
 			t.Errorf("no section for %s", c)
 		}

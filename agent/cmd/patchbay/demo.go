@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -9,12 +10,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
+	"go.patchbay.dev/agent/lab"
 	"go.patchbay.dev/plugins/admin/adminpb"
 )
 
@@ -27,6 +30,10 @@ folder, makes two network namespaces, offers a network service from one and conn
 to it, pings through the connection, shows what was decided and why and the counters, closes the
 connection and shows that nothing is left. It cleans up after itself, also when interrupted,
 and touches nothing else on the machine. It needs root.
+
+NODES in the environment is how many nodes there are, 1 unless it says otherwise. From 2 on each is a
+network namespace with an agent, they share an etcd of three members, the workload is on the first,
+the endpoint on the last, and the ping goes through the tunnel that the two agents negotiate.
 
 DATAPLANE in the environment chooses the dataplane: kernel, which is the default, or vpp, with
 a VPP of its own that is found in $VPP_PREFIX, /opt/vpp or PATH.`,
@@ -44,19 +51,22 @@ func (a *app) demo(ctx context.Context) error {
 	}
 	ctx, stop := untilSignal(ctx)
 	defer stop()
-	var vpp installation
+	var vpp *lab.Installation
 	if os.Getenv("DATAPLANE") == "vpp" {
 		var err error
-		if vpp, err = findVPP(); err != nil {
-			return err
+		if vpp, err = lab.FindVPP(); err != nil {
+			return fmt.Errorf("demo: %w, or leave DATAPLANE out", err)
 		}
 	}
 	d, err := newDemonstration(a)
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
-	d.vpp = vpp
-	err = d.story(ctx)
+	if nodes := demoNodes(os.Getenv("NODES")); nodes > 1 {
+		err = d.nodesStory(ctx, nodes, vpp != nil)
+	} else {
+		err = d.story(ctx, vpp)
+	}
 	if ctx.Err() != nil {
 		err = errors.New("interrupted")
 	} else if err != nil {
@@ -75,8 +85,8 @@ func demoPossible(dataplane, nodes string) error {
 	switch {
 	case dataplane != "" && dataplane != "kernel" && dataplane != "vpp":
 		return usage("DATAPLANE=%s: there is kernel and vpp; leave it out for kernel", dataplane)
-	case nodes != "" && nodes != "1":
-		return usage("NODES=%s: this version shows one node; leave it out or use NODES=1", nodes)
+	case demoNodes(nodes) == 0:
+		return usage("NODES=%s: use 1 to 9; leave it out for 1", nodes)
 	case os.Geteuid() != 0:
 		return errors.New("demo: needs root to make network namespaces; run it as root, for instance: sudo make demo")
 	}
@@ -88,18 +98,28 @@ func demoPossible(dataplane, nodes string) error {
 	return nil
 }
 
+// demoNodes reads how many nodes are to be shown; 0: it cannot be read.
+func demoNodes(s string) int {
+	if n, err := strconv.Atoi(cmp.Or(s, "1")); err == nil && n >= 1 && n <= 9 {
+		return n
+	}
+	return 0
+}
+
 // demonstration is one run of the demo with all that it has made.
 type demonstration struct {
 	*app
-	program string
-	dir     string
-	client  string // network namespaces
-	server  string
-	env     []string
-	vpp     installation // not set: the kernel dataplane
-	logFile *os.File
-	undo    []func() error // last first
-	step    int
+	program  string
+	dir      string
+	name     string // begins the names of its network namespaces
+	client   string // network namespaces of workloads
+	server   string
+	env      []string
+	launcher *lab.Launcher
+	vpp      *lab.VPP // nil: the kernel dataplane
+	logFile  *os.File
+	undo     []func() error // last first
+	step     int
 }
 
 func newDemonstration(a *app) (*demonstration, error) {
@@ -118,8 +138,9 @@ func newDemonstration(a *app) (*demonstration, error) {
 	name := "patchbay-demo-" + hex.EncodeToString(random[:])
 	d := &demonstration{
 		app:     &app{in: a.in, out: a.out, err: a.err, agent: "unix://" + filepath.Join(dir, "agent.sock")},
-		program: program, dir: dir, client: name + "-client", server: name + "-server",
+		program: program, dir: dir, name: name, client: name + "-client", server: name + "-server", launcher: lab.NewLauncher(),
 	}
+	d.undo = append(d.undo, func() error { d.launcher.Close(); return nil })
 	d.undo = append(d.undo, func() error { return os.RemoveAll(dir) })
 	if d.logFile, err = os.Create(filepath.Join(dir, "log")); err != nil {
 		return nil, errors.Join(err, d.cleanUp())
@@ -140,9 +161,9 @@ func (d *demonstration) title(format string, args ...any) {
 }
 
 // story is the demo itself.
-func (d *demonstration) story(ctx context.Context) error {
-	if d.vpp.binary != "" {
-		if err := d.startVPP(ctx); err != nil {
+func (d *demonstration) story(ctx context.Context, vpp *lab.Installation) error {
+	if vpp != nil {
+		if err := d.startVPP(ctx, vpp); err != nil {
 			return err
 		}
 	}
@@ -170,7 +191,7 @@ func (d *demonstration) story(ctx context.Context) error {
 	if err := d.self(ctx, "describe", "crossconnect", "demo"); err != nil {
 		return err
 	}
-	if d.vpp.binary != "" {
+	if d.vpp != nil {
 		d.title("The same, as VPP sees it.")
 		if err := d.vppctl(ctx, "show", "interface"); err != nil {
 			return err
@@ -180,10 +201,10 @@ func (d *demonstration) story(ctx context.Context) error {
 		}
 	}
 	d.title("The workload leaves; its connection and both interfaces go with it.")
-	if err := client.stop(); err != nil {
+	if err := client.Stop(); err != nil {
 		return err
 	}
-	if err := server.stop(); err != nil {
+	if err := server.Stop(); err != nil {
 		return err
 	}
 	return d.showNothingLeft(ctx)
@@ -199,7 +220,7 @@ http: { listen: "off" }
 func (d *demonstration) startAgent(ctx context.Context) error {
 	file := filepath.Join(d.dir, "patchbay.yaml")
 	config := demoConfig + "dataplane: kernel\n"
-	if d.vpp.binary != "" {
+	if d.vpp != nil {
 		config = demoConfig + vppAgentConfig
 	}
 	if err := os.WriteFile(file, []byte(strings.ReplaceAll(config, "DIR", d.dir)), 0o600); err != nil {
@@ -211,15 +232,15 @@ func (d *demonstration) startAgent(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	ctx, cancel := p.alive(ctx)
+	ctx, cancel := alive(ctx, p)
 	defer cancel()
 	var out *adminpb.VersionResponse
 	err = d.admin(func(c adminpb.AdminClient) (err error) {
 		out, err = c.Version(ctx, &adminpb.VersionRequest{}, grpc.WaitForReady(true))
 		return err
 	})
-	if p.hasEnded() {
-		return fmt.Errorf("the agent ended: %w", p.ending())
+	if !p.Running() {
+		return p.Ending()
 	}
 	if err != nil {
 		return d.explained(err, "start the agent")
@@ -255,6 +276,11 @@ func (d *demonstration) showNothingLeft(ctx context.Context) error {
 	if err := d.self(ctx, "get", "crossconnects"); err != nil {
 		return err
 	}
+	return d.emptyNamespaces(ctx)
+}
+
+// emptyNamespaces shows, and checks, that the workloads have no interfaces any more.
+func (d *demonstration) emptyNamespaces(ctx context.Context) error {
 	for _, n := range []string{d.client, d.server} {
 		if err := d.command(ctx, "ip", "-n", n, "-brief", "link"); err != nil {
 			return err

@@ -3,51 +3,46 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
-	"time"
+
+	"go.patchbay.dev/agent/lab"
 )
 
-// process is a program that the demo runs beside itself.
-type process struct {
-	name  string
-	cmd   *exec.Cmd
-	ended chan struct{}
-	err   error // once it has ended
+// launch starts this program with other arguments; it is stopped at the clean-up.
+func (d *demonstration) launch(out io.Writer, args ...string) (*lab.Process, error) {
+	return d.launchAs("", exec.Command(d.program, args...), d.env, out, args)
 }
 
-// launch starts this program with other arguments; it is stopped at the clean-up.
-func (d *demonstration) launch(out io.Writer, args ...string) (*process, error) {
-	cmd := exec.Command(d.program, args...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = d.env, out, d.logFile
-	// An interrupt from the terminal is for the demo, which stops things in order; a demo
-	// that is killed takes them along.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	fmt.Fprintf(d.out, "   $ patchbay %s\n", strings.Join(args, " "))
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("patchbay %s: %w", args[0], err)
+// launchAs starts a command that runs this program, on a node if it has a name.
+func (d *demonstration) launchAs(node string, cmd *exec.Cmd, env []string, out io.Writer, args []string) (*lab.Process, error) {
+	cmd.Env, cmd.Stdout, cmd.Stderr = env, out, d.logFile
+	fmt.Fprintf(d.out, "   %s$ patchbay %s\n", node, strings.Join(args, " "))
+	p, err := d.launcher.Start("patchbay "+args[0], cmd)
+	if err != nil {
+		return nil, err
 	}
-	p := &process{name: "patchbay " + args[0], cmd: cmd, ended: make(chan struct{})}
-	go func() { p.err = cmd.Wait(); close(p.ended) }()
-	d.undo = append(d.undo, p.end)
+	d.undo = append(d.undo, p.End)
 	return p, nil
 }
 
 // start launches a command and waits until it prints a line that begins with sign; that
 // line and those after it are shown.
-func (d *demonstration) start(ctx context.Context, sign string, args ...string) (*process, error) {
+func (d *demonstration) start(ctx context.Context, sign string, args ...string) (*lab.Process, error) {
+	return d.await(ctx, sign, func(out io.Writer) (*lab.Process, error) { return d.launch(out, args...) })
+}
+
+func (d *demonstration) await(ctx context.Context, sign string, launch func(io.Writer) (*lab.Process, error)) (*lab.Process, error) {
 	r, w := io.Pipe()
-	p, err := d.launch(w, args...)
+	p, err := launch(w)
 	if err != nil {
 		return nil, err
 	}
-	go func() { <-p.ended; w.Close() }()
+	go func() { <-p.Ended(); w.Close() }()
 	ready := make(chan struct{})
 	go func() {
 		said := sync.OnceFunc(func() { close(ready) })
@@ -59,78 +54,20 @@ func (d *demonstration) start(ctx context.Context, sign string, args ...string) 
 			}
 		}
 	}()
-	return p, p.await(ctx, ready)
-}
-
-// await waits for ready, and fails when the process ends before that.
-func (p *process) await(ctx context.Context, ready <-chan struct{}) error {
-	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
-	defer cancel()
-	select {
-	case <-ready:
-		return nil
-	case <-p.ended:
-		return fmt.Errorf("%s ended: %w", p.name, p.ending())
-	case <-ctx.Done():
-		return fmt.Errorf("%s: not ready in %s", p.name, stepTimeout)
-	}
-}
-
-// hasEnded reports whether the process is no more.
-func (p *process) hasEnded() bool {
-	select {
-	case <-p.ended:
-		return true
-	default:
-		return false
-	}
-}
-
-// ending is how a process ended that should not have.
-func (p *process) ending() error {
-	if p.err != nil {
-		return p.err
-	}
-	return errors.New("too early")
+	return p, p.Await(ctx, ready)
 }
 
 // alive gives a context that ends when the process does.
-func (p *process) alive(ctx context.Context) (context.Context, context.CancelFunc) {
+func alive(ctx context.Context, p *lab.Process) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	go func() {
 		select {
-		case <-p.ended:
+		case <-p.Ended():
 			cancel()
 		case <-ctx.Done():
 		}
 	}()
 	return ctx, cancel
-}
-
-// end ends a process as a service manager does, and waits for it.
-func (p *process) end() error {
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("stop %s: %w", p.name, err)
-	}
-	select {
-	case <-p.ended:
-		return nil
-	case <-time.After(stepTimeout):
-		err := p.cmd.Process.Kill()
-		<-p.ended
-		return errors.Join(fmt.Errorf("%s did not stop in %s and was killed", p.name, stepTimeout), err)
-	}
-}
-
-// stop ends a process that must end well.
-func (p *process) stop() error {
-	if err := p.end(); err != nil {
-		return err
-	}
-	if p.err != nil {
-		return fmt.Errorf("%s ended badly: %w", p.name, p.err)
-	}
-	return nil
 }
 
 // command shows a command of the system and runs it to its end.
@@ -144,11 +81,22 @@ func (d *demonstration) self(ctx context.Context, args ...string) error {
 }
 
 func (d *demonstration) show(ctx context.Context, name, program string, args []string) error {
-	fmt.Fprintf(d.out, "   $ %s %s\n", name, strings.Join(args, " "))
+	cmd := exec.Command(program, args...)
+	cmd.Env = d.env
+	return d.showAs(ctx, "", append([]string{name}, args...), cmd)
+}
+
+// showAs shows a command as it is typed, on a node if it has a name, and runs it.
+func (d *demonstration) showAs(ctx context.Context, node string, typed []string, cmd *exec.Cmd) error {
+	fmt.Fprintf(d.out, "   %s$ %s\n", node, strings.Join(typed, " "))
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = d.env
+	stop := context.AfterFunc(ctx, func() {
+		if cmd.Process != nil {
+			_ = cmd.Process.Kill() // its end is seen below
+		}
+	})
+	defer stop()
 	out, err := cmd.CombinedOutput()
 	for line := range strings.Lines(string(out)) {
 		if line != "\n" {
@@ -156,7 +104,7 @@ func (d *demonstration) show(ctx context.Context, name, program string, args []s
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", name, strings.Join(args, " "), err)
+		return fmt.Errorf("%s: %w", strings.Join(typed, " "), err)
 	}
 	return nil
 }

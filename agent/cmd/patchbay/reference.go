@@ -28,13 +28,13 @@ func newReference(a *app) *cobra.Command {
 	}
 }
 
-// commandReference writes a section for every command.
-func commandReference(w io.Writer, root *cobra.Command) {
-	for _, c := range root.Commands() {
+// commandReference writes a section for every command below one.
+func commandReference(w io.Writer, above *cobra.Command) {
+	for _, c := range above.Commands() {
 		if c.Hidden || c.Name() == "help" || c.Name() == "completion" {
 			continue
 		}
-		fmt.Fprintf(w, "### patchbay %s\n\n%s\n\n", c.Name(), prose(c))
+		fmt.Fprintf(w, "### %s\n\n%s\n\n", c.CommandPath(), prose(c))
 		fmt.Fprintf(w, "```\n%s\n", c.UseLine())
 		if c.Example != "" {
 			fmt.Fprintf(w, "\n%s\n", strings.TrimRight(dedent(c.Example), "\n"))
@@ -47,6 +47,7 @@ func commandReference(w io.Writer, root *cobra.Command) {
 		if flags := c.LocalFlags().FlagUsages(); flags != "" {
 			fmt.Fprintf(w, "```\n%s```\n\n", flags)
 		}
+		commandReference(w, c)
 	}
 }
 

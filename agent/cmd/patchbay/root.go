@@ -74,7 +74,7 @@ Exit status: 0 done, 1 failed, 2 wrong use.`,
 	root.AddCommand(
 		newRun(a), newConnect(a), newServe(a),
 		newApply(a), newDelete(a), newGet(a), newDescribe(a), newExplain(a),
-		newDemo(a), newVersion(a), newReference(a),
+		newDemo(a), newLab(a), newVersion(a), newReference(a),
 	)
 	return root
 }

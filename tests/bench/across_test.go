@@ -1,0 +1,203 @@
+//go:build bench
+
+package bench
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/networkservicemesh/api/pkg/api/networkservice"
+
+	nodes "go.patchbay.dev/agent/lab"
+	"go.patchbay.dev/tests/lab"
+	"go.patchbay.dev/vppapi/vpptest"
+)
+
+// acrossBed is a lab with a client on the first node, and endpoints of a service on each
+// node: fw-1, fw-2, …
+type acrossBed struct {
+	*lab.Nodes
+	vpp       bool
+	client    *lab.Client
+	ns        []*lab.Namespace
+	endpoints []*lab.Endpoint // by node
+	n         int
+}
+
+func newAcrossBed(t *testing.T, count int, vpp bool) *acrossBed {
+	t.Helper()
+	o := nodes.Options{Nodes: count, Config: map[string]string{"log.level": "info"}}
+	if vpp {
+		o.VPP = lab.AllVPP
+	}
+	b := &acrossBed{Nodes: lab.StartNodes(t, o), vpp: vpp}
+	b.client = lab.NewClient(t, b.List[0].Dial())
+	for range namespaces {
+		b.ns = append(b.ns, lab.NewNamespace(t))
+	}
+	for i, n := range b.List {
+		e := lab.NewEndpoint(t, n.Agent, fmt.Sprintf("fw-%d", i+1)).From(10000 * i)
+		if vpp {
+			e.Accept("MEMIF")
+		}
+		e.Register(n.Dial(), "fw")
+		b.endpoints = append(b.endpoints, e)
+	}
+	lab.Eventually(t, 10*time.Second, "the endpoints to be known", func() error {
+		if out := b.List[0].Patchbay("get", "endpoints"); strings.Count(out, "fw-") < count {
+			return fmt.Errorf("endpoints: %s", out)
+		}
+		return nil
+	})
+	return b
+}
+
+// what names the bed in the table.
+func (b *acrossBed) what(s string) string {
+	if b.vpp {
+		return "VPP, two nodes: " + s
+	}
+	return "two nodes: " + s
+}
+
+// request asks for the endpoint of a node, the first being 1.
+func (b *acrossBed) request(t *testing.T, id string, node int) (*networkservice.NetworkServiceRequest, *lab.Namespace) {
+	t.Helper()
+	b.n++
+	ns := b.ns[b.n%len(b.ns)]
+	in := lab.MemifRequest(id, "fw")
+	if !b.vpp {
+		in = lab.NewRequest(t, id, "fw", ns, fmt.Sprintf("i%d", b.n))
+	}
+	in.Connection.Payload = "ETHERNET"
+	in.Connection.NetworkServiceEndpointName = fmt.Sprintf("fw-%d", node)
+	return in, ns
+}
+
+// ask makes the request, with the namespace passed along where it has one.
+func (b *acrossBed) ask(ctx context.Context, in *networkservice.NetworkServiceRequest, ns *lab.Namespace) (*networkservice.Connection, error) {
+	if b.vpp {
+		return b.client.Request(ctx, in)
+	}
+	return b.client.Pass(ctx, in, ns)
+}
+
+func (b *acrossBed) connect(t *testing.T, node int) (*networkservice.Connection, time.Duration) {
+	t.Helper()
+	in, ns := b.request(t, fmt.Sprintf("a%d", b.n), node)
+	start := time.Now()
+	conn, err := b.ask(t.Context(), in, ns)
+	took := time.Since(start)
+	check(t, err)
+	return conn, took
+}
+
+// turns takes turns between a connection on the node and one to the next.
+func (b *acrossBed) turns(t *testing.T) (local, across []time.Duration) {
+	t.Helper()
+	for range rounds {
+		conn, took := b.connect(t, 1)
+		local = append(local, took)
+		b.client.Disconnect(conn)
+		conn, took = b.connect(t, 2)
+		across = append(across, took)
+		b.client.Disconnect(conn)
+	}
+	return local, across
+}
+
+// parallel makes so many connections to the second node, so many at a time.
+func (b *acrossBed) parallel(t *testing.T, count, atOnce int) (took time.Duration) {
+	t.Helper()
+	type asked struct {
+		in *networkservice.NetworkServiceRequest
+		ns *lab.Namespace
+	}
+	work := make(chan asked, count)
+	for i := range count {
+		in, ns := b.request(t, fmt.Sprintf("p%d", i), 2)
+		work <- asked{in, ns}
+	}
+	close(work)
+	var all sync.WaitGroup
+	start := time.Now()
+	for range atOnce {
+		all.Go(func() {
+			for w := range work {
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				if _, err := b.ask(ctx, w.in, w.ns); err != nil {
+					t.Errorf("request: %v", err)
+				}
+				cancel()
+			}
+		})
+	}
+	all.Wait()
+	took = time.Since(start)
+	if t.Failed() {
+		t.FailNow()
+	}
+	return took
+}
+
+func benchAcross(t *testing.T, vpp bool) {
+	b := newAcrossBed(t, 2, vpp)
+	local, across := b.turns(t)
+	table = append(table,
+		row{b.what("request to reply, durable on both"), ms(median(across)), "on one node " + ms(median(local)), ratio(median(across), median(local)), "≤ 2"},
+		row{b.what("the same, p99"), ms(percentile(across, 99)), "", "", ""})
+
+	// What the tenth and the last of 1,000 cost: medians of ten, with the rest in between.
+	ten := func() time.Duration {
+		var d []time.Duration
+		for range 10 {
+			_, took := b.connect(t, 2)
+			d = append(d, took)
+		}
+		return median(d)
+	}
+	tenth := ten()
+	const atOnce = 32
+	count := many - 20
+	took := b.parallel(t, count, atOnce)
+	last := ten()
+	table = append(table,
+		row{b.what(fmt.Sprintf("%d connections, %d clients at a time", count, atOnce)), fmt.Sprintf("%.0f /s", float64(count)/took.Seconds()), "", "", "≥ 200 /s"},
+		row{b.what("the last of 1,000"), ms(last), "the tenth " + ms(tenth), ratio(last, tenth), "≤ 1.3"})
+}
+
+func TestBenchAcross(t *testing.T) { benchAcross(t, false) }
+
+func TestBenchAcrossVPP(t *testing.T) {
+	if _, _, ok := vpptest.Find(); !ok {
+		t.Skip("needs VPP")
+	}
+	benchAcross(t, true)
+}
+
+// A node is cut off, and its endpoint has a twin elsewhere.
+func TestBenchHeal(t *testing.T) {
+	for _, count := range []int{10, 500} {
+		b := newAcrossBed(t, 3, false)
+		b.parallel(t, count, 32)
+		twins := b.endpoints[0].Live() + b.endpoints[2].Live()
+		start := time.Now()
+		check(t, b.Cut(b.List[1].Host))
+		lab.Eventually(t, time.Minute, "all to be connected again", func() error {
+			if n := b.endpoints[0].Live() + b.endpoints[2].Live() - twins; n != count {
+				return fmt.Errorf("%d are", n)
+			}
+			up := strings.Count(b.List[0].Etcdctl("get", "--prefix", "--print-value-only", "/patchbay/v1/status/n1/crossconnects/"), `"UP"`)
+			if up != count {
+				return fmt.Errorf("%d are up", up)
+			}
+			return nil
+		})
+		table = append(table, row{fmt.Sprintf("a node is cut off: %d connections have moved to another", count), ms(time.Since(start)), "", "", "≤ detection (3 s) + 1 s"})
+		check(t, b.Close())
+	}
+}

@@ -1,0 +1,103 @@
+// Scale runs many simulated agents against one real etcd, and prints what they cost it and
+// how long a connection takes: the agents' own store, records, engine and manager, over a
+// dataplane in memory. docs/scale.md has its output and what follows from it.
+//
+//	go run ./tests/scale -agents 1000
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.patchbay.dev/agent/lab"
+)
+
+type settings struct {
+	agents, services, connections, parallel int
+	takes, idle                             time.Duration
+}
+
+func main() {
+	var s settings
+	flag.IntVar(&s.agents, "agents", 1000, "simulated agents")
+	flag.IntVar(&s.services, "services", 100, "network services, each with an endpoint on every agents/services-th node")
+	flag.IntVar(&s.connections, "connections", 3000, "connections to be made, each between two nodes")
+	flag.IntVar(&s.parallel, "parallel", 32, "of them at the same time")
+	flag.DurationVar(&s.takes, "takes", time.Millisecond, "what the dataplane takes for one change")
+	flag.DurationVar(&s.idle, "idle", 15*time.Second, "how long nothing is asked for")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := simulate(ctx, s); err != nil {
+		fmt.Fprintln(os.Stderr, "scale:", err)
+		os.Exit(1)
+	}
+}
+
+// simulation is a run.
+type simulation struct {
+	settings
+	dir       string
+	authority *lab.Authority
+	etcd      *etcd
+	nodes     []*node
+	table
+}
+
+func simulate(ctx context.Context, s settings) (err error) {
+	dir, err := os.MkdirTemp("/tmp", "pbs-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	l := lab.NewLauncher()
+	defer l.Close()
+	sim := &simulation{settings: s, dir: dir}
+	if sim.authority, err = lab.NewAuthority(); err != nil {
+		return err
+	}
+	if sim.etcd, err = startEtcd(ctx, l, dir); err != nil {
+		return err
+	}
+	defer func() { _ = sim.etcd.process.Kill() }() // nothing of it is needed any more
+	for _, step := range []func(context.Context) error{sim.start, sim.idleness, sim.register, sim.connect, sim.lose} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	sim.print(os.Stdout)
+	return nil
+}
+
+// each does something for every number below n, so many at the same time, until one fails.
+func each(n, parallel int, do func(i int) error) error {
+	var mu sync.Mutex
+	var failed error
+	next := 0
+	take := func() (int, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		next++
+		return next - 1, next <= n && failed == nil
+	}
+	var all sync.WaitGroup
+	for range parallel {
+		all.Go(func() {
+			for i, ok := take(); ok; i, ok = take() {
+				if err := do(i); err != nil {
+					mu.Lock()
+					failed = err
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	all.Wait()
+	return failed
+}

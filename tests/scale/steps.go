@@ -1,0 +1,189 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+)
+
+// start has all agents come up.
+func (s *simulation) start(ctx context.Context) error {
+	s.nodes = make([]*node, s.agents)
+	l, err := s.etcd.during(func() error {
+		return each(s.agents, s.parallel, func(i int) (err error) {
+			if s.nodes[i], err = s.newNode(i + 1); err != nil {
+				return err
+			}
+			return s.nodes[i].start(ctx)
+		})
+	})
+	if err != nil {
+		return err
+	}
+	n := float64(s.agents)
+	s.row(fmt.Sprintf("%d agents started", s.agents), "%.1f s", l.took.Seconds())
+	s.row("watches of an agent", "%.0f", l.to[watchers]/n)
+	s.row("read from etcd by an agent at its start", "%.0f KB", l.of(sentBytes)/n/1e3)
+	s.row("etcd: resident", "%.0f MB", l.to[residentBytes]/1e6)
+	return nil
+}
+
+// idleness looks at what it costs that they are there.
+func (s *simulation) idleness(ctx context.Context) error {
+	l, err := s.etcd.during(func() error {
+		select {
+		case <-time.After(s.idle):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	if err != nil {
+		return err
+	}
+	second, n := l.took.Seconds(), float64(s.agents)
+	s.row("idle: leases renewed", "%.0f /s", l.of(keepalives)/second)
+	s.row("idle: reads", "%.0f /s", l.of(ranges)/second)
+	s.row("idle: writes", "%.1f /s", l.of(puts)/second)
+	s.row("idle: to and from an agent", "%.0f B/s", (l.of(sentBytes)+l.of(receivedBytes))/second/n)
+	s.row("idle: etcd's share of a core", "%.1f %%", 100*l.of(cpuSeconds)/second)
+	return nil
+}
+
+// register has endpoints appear: everybody is told of each.
+func (s *simulation) register(ctx context.Context) error {
+	l, err := s.etcd.during(func() error {
+		err := each(s.agents, s.parallel, func(i int) error {
+			return newEndpoint(ctx, s.nodes[i], s.service(i), s.dir)
+		})
+		if err == nil {
+			err = s.settled(ctx)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	n := float64(s.agents)
+	s.row(fmt.Sprintf("%d endpoints registered and known everywhere", s.agents), "%.1f s", l.took.Seconds())
+	s.row("watch events of one endpoint", "%.0f", l.of(events)/n)
+	s.row("bytes of them to each agent", "%.0f", l.of(sentBytes)/n/n)
+	return nil
+}
+
+// settled waits until the watches have delivered all: until etcd sends nothing new for a
+// while but what it sends all the time.
+func (s *simulation) settled(ctx context.Context) error {
+	for last := -1.0; ; {
+		m, err := s.etcd.metrics()
+		if err != nil {
+			return err
+		}
+		if m[events] == last {
+			return nil
+		}
+		last = m[events]
+		select {
+		case <-time.After(500 * time.Millisecond): // nothing tells when a watch has caught up
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// service is that of a node's endpoint.
+func (s *simulation) service(i int) string { return fmt.Sprintf("s%d", i%s.services) }
+
+// connect makes connections between nodes.
+func (s *simulation) connect(ctx context.Context) error {
+	conns := make([]*grpc.ClientConn, s.agents)
+	for i, n := range s.nodes {
+		var err error
+		if conns[i], err = n.dial(); err != nil {
+			return err
+		}
+		defer conns[i].Close()
+	}
+	var mu sync.Mutex
+	var took []time.Duration
+	l, err := s.etcd.during(func() error {
+		err := each(s.connections, s.parallel, func(i int) error {
+			from := i % s.agents
+			_, d, err := connect(ctx, conns[from], fmt.Sprintf("c%d", i), s.service(from+1))
+			mu.Lock()
+			took = append(took, d)
+			mu.Unlock()
+			return err
+		})
+		if err == nil {
+			err = s.settled(ctx) // statuses are written a moment later
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	slices.Sort(took)
+	c := float64(s.connections)
+	var busy time.Duration
+	for _, d := range took {
+		busy += d
+	}
+	s.row(fmt.Sprintf("%d connections, %d at a time", s.connections, s.parallel), "%.0f /s", c*float64(s.parallel)/busy.Seconds())
+	s.row("connect: p50", "%.1f ms", took[len(took)/2].Seconds()*1e3)
+	s.row("connect: p99", "%.1f ms", took[len(took)*99/100].Seconds()*1e3)
+	s.row("keys of a connection", "%.1f", l.of(keys)/c)
+	s.row("writes of a connection", "%.2f", l.of(puts)/c)
+	s.row("in etcd's database, of a connection", "%.0f B", l.of(dbBytes)/c)
+	s.row("watch events of a connection", "%.2f", l.of(events)/c)
+	s.row("sent by etcd for a connection", "%.0f B", l.of(sentBytes)/c)
+	s.row("etcd's time for a connection", "%.2f ms", 1e3*l.of(cpuSeconds)/c)
+	return nil
+}
+
+// lose has one node die: its connections move to other endpoints of their services.
+func (s *simulation) lose(ctx context.Context) error {
+	dead := s.nodes[1]
+	var moved int
+	l, err := s.etcd.during(func() error {
+		before, err := s.leadingTo(ctx, dead)
+		if err != nil {
+			return err
+		}
+		moved = before
+		dead.die()
+		for {
+			left, err := s.leadingTo(ctx, dead)
+			if err != nil || left == 0 {
+				return err
+			}
+			select {
+			case <-time.After(50 * time.Millisecond): // a poll, from outside
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	s.row(fmt.Sprintf("a node dies: its %d connections are on others after", moved), "%.1f s", l.took.Seconds())
+	return nil
+}
+
+// leadingTo counts the records of other nodes that lead to one.
+func (s *simulation) leadingTo(ctx context.Context, n *node) (count int, err error) {
+	kvs, _, err := s.nodes[0].store.List(ctx, n.keys.Prefix+"nodes/")
+	for _, kv := range kvs {
+		if !strings.HasPrefix(kv.Key, n.keys.CrossConnects()) && bytes.Contains(kv.Value, []byte(`"node://`+n.name+`"`)) {
+			count++
+		}
+	}
+	return count, err
+}
