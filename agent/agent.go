@@ -189,10 +189,11 @@ func (a *Agent) instance() string {
 	return a.cfg.Node.Name + a.cfg.Etcd.DataDir
 }
 
-// mechanism is what the agent asks of every folder under plugins/mechanism, besides what
-// the node publishes of it, see [offers].
+// mechanism is what the agent asks of every folder under plugins/mechanism.
 type mechanism interface {
 	crossconnect.Mechanism
+	// Offers are what the node publishes of it, one for each dataplane that serves it.
+	Offers() []*models.Offer
 	// Register gives the engine its descriptors; changed is told of every cross-connect
 	// whose status may have changed without the engine.
 	Register(e *reconcile.Engine, changed func(id string))

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/mechanism/geneve"
 	"go.patchbay.dev/plugins/mechanism/gre"
 	"go.patchbay.dev/plugins/mechanism/ipip"
@@ -61,15 +60,4 @@ func (a *Agent) lookForAddresses(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// offers of a mechanism, one for each dataplane that serves it.
-func offers(m mechanism) []*models.Offer {
-	switch m := m.(type) {
-	case interface{ Offers() []*models.Offer }:
-		return m.Offers()
-	case interface{ Offer() *models.Offer }:
-		return []*models.Offer{m.Offer()}
-	}
-	return nil
 }

@@ -108,7 +108,7 @@ func (a *Agent) publishOffer() {
 	o := &models.Agent{Node: a.cfg.Node.Name, Version: a.cfg.Version, Dataplane: a.dataplane(),
 		Addresses: a.tunnels.Addresses(), Mtu: a.tunnels.Underlay(), Url: a.cfg.GRPC.Advertise, Instance: a.claimant()}
 	for _, m := range a.mechanisms {
-		o.Offers = append(o.Offers, offers(m)...)
+		o.Offers = append(o.Offers, m.Offers()...)
 	}
 	if old := a.offer.Swap(o); proto.Equal(old, o) {
 		return

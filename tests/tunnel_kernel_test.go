@@ -2,7 +2,6 @@ package tests
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -17,28 +16,13 @@ import (
 // pair, which carries 1500 bytes.
 func vppAndKernel(t *testing.T) (a, b *tunnelNode) {
 	t.Helper()
-	lab.NeedRoot(t)
-	n := wires.Add(1)
-	own, far := fmt.Sprintf("pbw%d-%d", os.Getpid()%10000, n), fmt.Sprintf("pbx%d-%d", os.Getpid()%10000, n)
-	lab.Run(t, "ip", "link", "add", own, "type", "veth", "peer", "name", far)
-	t.Cleanup(func() { lab.Run(t, "ip", "link", "del", own) })
-	net := 100 + n%100
-	four, six := fmt.Sprintf("10.78.%d.", net), fmt.Sprintf("fd78:%d::", net)
+	own, far, n := wire(t)
+	four, six := fmt.Sprintf("10.78.%d.", 100+n%100), fmt.Sprintf("fd78:%d::", 100+n%100)
 	lab.Run(t, "ip", "addr", "add", four+"2/24", "dev", own)
 	lab.Run(t, "ip", "addr", "add", six+"2/64", "dev", own, "nodad")
-	for _, name := range []string{own, far} {
-		lab.Run(t, "ip", "link", "set", name, "up")
-	}
 	noOffload(t, own) // VPP takes packets as they are on the wire
-	v := vpptest.Start(t)
-	a = tunnelNodeOn(t, v, [2]string{four + "1", six + "1"},
-		"create host-interface name "+far,
-		"set interface rx-mode host-"+far+" polling",
-		"set interface mtu packet 1500 host-"+far,
-		"set interface state host-"+far+" up",
-		"set interface ip address host-"+far+" "+four+"1/24",
-		"set interface ip address host-"+far+" "+six+"1/64",
-	)
+	addresses := [2]string{four + "1", six + "1"}
+	a = tunnelNodeOn(t, vpptest.Start(t), addresses, onWire(far, addresses)...)
 	b = &tunnelNode{Agent: lab.StartAgent(t, lab.With("node.address", four+"2")), addresses: [2]string{four + "2", six + "2"}}
 	return a, b
 }

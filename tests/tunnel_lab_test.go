@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -26,22 +27,41 @@ type tunnelNode struct {
 
 var wires atomic.Int64
 
-// twoVPPs are two nodes whose VPPs are linked by shared memory, which carries 1500 bytes.
-func twoVPPs(t *testing.T) (a, b *tunnelNode) {
+// wire is a veth pair, which carries 1500 bytes; the names of its ends.
+func wire(t *testing.T) (near, far string, number int64) {
 	t.Helper()
 	lab.NeedRoot(t)
-	av, bv := vpptest.Start(t), vpptest.Start(t)
-	node := func(v *vpptest.VPP, role, address string) *tunnelNode {
-		return tunnelNodeOn(t, v, [2]string{"10.77.0." + address, "fd77::" + address},
-			"create memif socket id 99 filename "+av.Dir+"/underlay.sock",
-			"create interface memif id 0 socket-id 99 "+role,
-			"set interface mtu packet 1500 memif99/0",
-			"set interface state memif99/0 up",
-			"set interface ip address memif99/0 10.77.0."+address+"/24",
-			"set interface ip address memif99/0 fd77::"+address+"/64",
-		)
+	number = wires.Add(1)
+	near, far = fmt.Sprintf("pbw%d-%d", os.Getpid()%10000, number), fmt.Sprintf("pbx%d-%d", os.Getpid()%10000, number)
+	lab.Run(t, "ip", "link", "add", near, "type", "veth", "peer", "name", far)
+	t.Cleanup(func() { lab.Run(t, "ip", "link", "del", near) })
+	for _, name := range []string{near, far} {
+		lab.Run(t, "ip", "link", "set", name, "up")
 	}
-	a, b = node(av, "master", "1"), node(bv, "slave", "2")
+	return near, far, number
+}
+
+// onWire tells VPP to have two addresses on an end of a wire.
+func onWire(name string, addresses [2]string) []string {
+	return []string{
+		"create host-interface name " + name,
+		"set interface rx-mode host-" + name + " polling",
+		"set interface mtu packet 1500 host-" + name,
+		"set interface state host-" + name + " up",
+		"set interface ip address host-" + name + " " + addresses[0] + "/24",
+		"set interface ip address host-" + name + " " + addresses[1] + "/64",
+	}
+}
+
+// twoVPPs are two nodes on one wire.
+func twoVPPs(t *testing.T) (a, b *tunnelNode) {
+	t.Helper()
+	near, far, _ := wire(t)
+	node := func(name, address string) *tunnelNode {
+		addresses := [2]string{"10.77.0." + address, "fd77::" + address}
+		return tunnelNodeOn(t, vpptest.Start(t), addresses, onWire(name, addresses)...)
+	}
+	a, b = node(near, "1"), node(far, "2")
 	a.reaches(t, b)
 	return a, b
 }

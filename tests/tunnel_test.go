@@ -74,7 +74,7 @@ func dumpTunnels(n *tunnelNode) string {
 	var lines []string
 	for _, l := range strings.Split(dumpVPP(n.vpp), "\n") {
 		switch f := strings.Fields(l); {
-		case strings.Contains(l, "ring"), strings.Contains(l, "memif99"):
+		case strings.Contains(l, "ring"), strings.Contains(l, "host-pbw"), strings.Contains(l, "host-pbx"): // the underlay
 		case len(f) == 5 && f[2] == "SN":
 			lines = append(lines, strings.Join(f[1:], " ")) // a neighbour, but not since when
 		default:

@@ -74,10 +74,6 @@ func (m *Mechanism) Type() string { return Type }
 // begins "node n1"; empty: it can.
 func (m *Mechanism) Missing() string { return m.ns.Missing() }
 
-// Offer says whether this node can serve the mechanism now, and if not, what is missing: by
-// VPP where that can, else by the kernel alone.
-func (m *Mechanism) Offer() *models.Offer { return m.Offers()[0] }
-
 // Offers are what each dataplane of this node can serve now: VPP joins workloads, the kernel
 // places them on a tunnel.
 func (m *Mechanism) Offers() []*models.Offer {

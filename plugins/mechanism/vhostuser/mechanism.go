@@ -47,10 +47,10 @@ func New(o Options) *Mechanism {
 // Type is the mechanism's name on the wire.
 func (m *Mechanism) Type() string { return Type }
 
-// Offer says whether this node can serve the mechanism now, and if not, what is missing.
-func (m *Mechanism) Offer() *models.Offer {
-	return &models.Offer{Type: Type, Dataplane: "vpp", Class: "LOCAL", SharedMemory: true, Joins: true,
-		Missing: m.o.VPP.Missing(vppapi.VhostPlugin)}
+// Offers say whether this node can serve the mechanism now, and if not, what is missing.
+func (m *Mechanism) Offers() []*models.Offer {
+	return []*models.Offer{{Type: Type, Dataplane: "vpp", Class: "LOCAL", SharedMemory: true, Joins: true,
+		Missing: m.o.VPP.Missing(vppapi.VhostPlugin)}}
 }
 
 // Register gives the engine the descriptor; changed is told of cross-connects of which a
