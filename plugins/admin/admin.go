@@ -30,6 +30,8 @@ type Registry interface {
 	WatchRegistry() (services []*models.Service, endpoints []*models.Endpoint, changes <-chan manager.Change, stop func())
 	Candidates(service string, labels map[string]string) ([]*models.Endpoint, error)
 	CheckConnection(c *models.Connection) error
+	// Node gives the agent of a node, nil if none is alive.
+	Node(name string) *models.Agent
 }
 
 // Store is what this room needs of plugins/store.

@@ -14,8 +14,8 @@ import (
 	"go.patchbay.dev/plugins/admin/adminpb"
 )
 
-// Explain negotiates without doing it: with the ends that the caller makes up, on this
-// node as it is. What fits nowhere is an answer too, not an error.
+// Explain negotiates without doing it: with the ends that the caller makes up, the client on
+// this node as it is and the endpoint there or on another. What fits nowhere is an answer too, not an error.
 func (s *Server) Explain(ctx context.Context, in *adminpb.ExplainRequest) (*adminpb.ExplainResponse, error) {
 	if err := s.rootOnly(ctx, "ask for an explanation"); err != nil {
 		return nil, err
@@ -29,6 +29,13 @@ func (s *Server) Explain(ctx context.Context, in *adminpb.ExplainRequest) (*admi
 		for _, e := range list {
 			out.Candidates = append(out.Candidates, e.Name)
 		}
+		in.Node = cmp.Or(in.Node, list[0].Node)
+	}
+	to := s.Agent()
+	if in.Node != "" && in.Node != s.Keys.Node {
+		if to = s.Registry.Node(in.Node); to == nil {
+			return nil, status.Errorf(codes.NotFound, "node %q is not there; list those that are with: patchbay get agents", in.Node)
+		}
 	}
 	path := cmp.Or(in.Path, s.Path)
 	if path != "" && path != models.DirectPath && path != models.ForwarderPath {
@@ -36,7 +43,7 @@ func (s *Server) Explain(ctx context.Context, in *adminpb.ExplainRequest) (*admi
 	}
 	q := negotiation.Request{
 		Client:    negotiation.End{Node: s.Agent(), Speaks: in.Client},
-		Endpoint:  negotiation.End{Node: s.Agent(), Speaks: in.Endpoint},
+		Endpoint:  negotiation.End{Node: to, Speaks: in.Endpoint},
 		Payload:   in.Payload,
 		Prefer:    s.Prefer,
 		Direct:    path == models.DirectPath,
@@ -50,7 +57,7 @@ func (s *Server) Explain(ctx context.Context, in *adminpb.ExplainRequest) (*admi
 	case err != nil:
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	default:
-		out.Client, out.Endpoint, out.Reasons = d.Client.GetType(), d.Endpoint.GetType(), d.Reasons
+		out.Client, out.Endpoint, out.Tunnel, out.Reasons = d.Client.GetType(), d.Endpoint.GetType(), d.Tunnel.GetType(), d.Reasons
 		out.Reasons = append(out.Reasons, otherPaths(q, d)...)
 	}
 	return out, nil
@@ -60,9 +67,9 @@ func (s *Server) Explain(ctx context.Context, in *adminpb.ExplainRequest) (*admi
 func otherPaths(q negotiation.Request, taken *negotiation.Decision) (lines []string) {
 	for _, path := range []string{models.DirectPath, models.ForwarderPath} {
 		q.Direct, q.Forwarder = path == models.DirectPath, path == models.ForwarderPath
-		if d, err := negotiation.Decide(q); err == nil && d.Direct != taken.Direct {
+		if d, err := negotiation.Decide(q); err == nil && (d.Direct || d.Placed) != (taken.Direct || taken.Placed) {
 			how := "through the forwarder"
-			if d.Direct {
+			if d.Direct || d.Placed {
 				how = "with nothing in between"
 			}
 			lines = append(lines, fmt.Sprintf("policy path %s would give %s at the client and %s at the endpoint, %s", path, d.Client.GetType(), d.Endpoint.GetType(), how))

@@ -109,6 +109,10 @@ func (m *Manager) askAgent(ctx context.Context, cc *grpc.ClientConn, r *request,
 	known := r.record.GetEndpoint().GetMechanism()
 	if r.record.GetRequest().GetEndpointUrl() == next.url && slices.Contains(next.offers, known.GetType()) {
 		a, err := m.call(ctx, cc, r, next, remoteToNSM(known), nil, grpc.WaitForReady(true))
+		if status.Code(err) == codes.Unavailable {
+			// The connection to an agent that restarts ends while a request is in it.
+			a, err = m.call(ctx, cc, r, next, remoteToNSM(known), nil, grpc.WaitForReady(true))
+		}
 		if status.Code(err) != codes.FailedPrecondition {
 			return a, err
 		}

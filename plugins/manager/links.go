@@ -104,11 +104,12 @@ func (l *links) hold(url string) (release func(), err error) {
 	return release, nil
 }
 
-// follow keeps a monitor stream to the endpoint open.
+// follow keeps a monitor stream to the endpoint open. The first is not waited for: an
+// endpoint that has died by then, or while no agent was there, would never be missed.
 func (l *links) follow(ctx context.Context, k *link) {
 	client := networkservice.NewMonitorConnectionClient(k.cc)
-	for ctx.Err() == nil {
-		err := l.stream(ctx, k.url, client)
+	for wait := false; ctx.Err() == nil; wait = true {
+		err := l.stream(ctx, k.url, client, grpc.WaitForReady(wait))
 		if status.Code(err) == codes.Unimplemented || ctx.Err() != nil {
 			return // an endpoint that cannot be watched is found out by the next refresh
 		}
@@ -121,10 +122,10 @@ func (l *links) follow(ctx context.Context, k *link) {
 }
 
 // stream hears of this agent's connections at one endpoint until the stream breaks.
-func (l *links) stream(ctx context.Context, url string, client networkservice.MonitorConnectionClient) error {
+func (l *links) stream(ctx context.Context, url string, client networkservice.MonitorConnectionClient, options ...grpc.CallOption) error {
 	stream, err := client.MonitorConnections(ctx, &networkservice.MonitorScopeSelector{
 		PathSegments: []*networkservice.PathSegment{{Name: l.m.Keys.Node}},
-	}, grpc.WaitForReady(true))
+	}, options...)
 	if err != nil {
 		return err
 	}

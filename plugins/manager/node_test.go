@@ -63,12 +63,13 @@ func (l *logged) String() string {
 
 // lab are nodes that share an etcd and an authority for certificates.
 type lab struct {
-	t    *testing.T
-	etcd *memory
-	ca   *identitytest.Authority
+	t     *testing.T
+	etcd  *memory
+	ca    *identitytest.Authority
+	nodes []*node
 }
 
-func newLab(t *testing.T) *lab { return &lab{t, newMemory(), identitytest.New(t)} }
+func newLab(t *testing.T) *lab { return &lab{t: t, etcd: newMemory(), ca: identitytest.New(t)} }
 
 // offersOf are those of a node whose dataplane joins all of the types.
 func offersOf(types ...string) (list []*models.Offer) {
@@ -94,6 +95,10 @@ func (l *lab) start(name string) *node {
 	l.ca.Write(dir, identitytest.Node(name))
 	n.path = newUnderlay(l.t)
 	n.run()
+	l.nodes = append(l.nodes, n)
+	for _, other := range l.nodes {
+		other.m.nodes.await(l.t.Context(), name)
+	}
 	l.t.Cleanup(func() {
 		n.stop()
 		n.path.close()

@@ -120,6 +120,9 @@ func (m *Manager) followNodes() {
 	}
 }
 
+// Node gives the agent of a node, nil if none is alive. Nobody may change it.
+func (m *Manager) Node(name string) *models.Agent { return m.nodes.get(name) }
+
 // alive tells whether an endpoint's node is there.
 func (m *Manager) alive(e *models.Endpoint) bool { return m.here(e) || m.nodes.get(e.Node) != nil }
 

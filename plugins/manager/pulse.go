@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
@@ -16,8 +17,9 @@ import (
 // How soon a node that is cut off is noticed: 2.5 s at the latest.
 const (
 	pulseEvery   = time.Second
-	pulseTimeout = time.Second            // of the first pulse that is not answered
-	pulseAgain   = 500 * time.Millisecond // of the second, which decides
+	pulseTimeout = time.Second             // of one pulse
+	pulseSilence = 1500 * time.Millisecond // so long none is answered: it is lost
+	pulseAgain   = 250 * time.Millisecond  // between pulses that fail at once
 	// away is how long the agent of a node that answers may be gone: it restarts, or is
 	// upgraded, and what its dataplane carries goes on. A node that has just booted answers
 	// like that, too.
@@ -27,12 +29,17 @@ const (
 // followAgent keeps a monitor stream to the agent of another node open, and feels its
 // pulse: the stream alone would not tell of a path that is cut.
 func (l *links) followAgent(ctx context.Context, k *link, node string) {
+	select {
+	case <-l.m.nodes.loaded: // else it is not known where any node is reached
+	case <-ctx.Done():
+		return
+	}
 	client := networkservice.NewMonitorConnectionClient(k.cc)
 	p := &pulse{m: l.m, node: node, health: healthpb.NewHealthClient(k.cc)}
 	for ctx.Err() == nil {
 		streaming, cut := context.WithCancel(ctx)
 		ended := make(chan error, 1)
-		go func() { ended <- l.stream(streaming, k.url, client) }()
+		go func() { ended <- l.stream(streaming, k.url, client, grpc.WaitForReady(true)) }()
 		why := p.beat(ctx, ended)
 		cut() // what a stream has missed comes with the first event of the next
 		if why == "" {
@@ -85,18 +92,32 @@ func (p *pulse) returns(ctx context.Context) {
 	p.absent = time.Time{}
 }
 
-// missed says why the node is lost: it has not answered twice, or its agent is away for too long.
+// missed says why the node is lost: it has not answered for a while, or its agent is away
+// for too long.
 func (p *pulse) missed(ctx context.Context) string {
-	err := p.check(ctx, pulseTimeout)
-	if err != nil && !p.refuses(ctx, err) {
-		err = p.check(ctx, pulseAgain)
-		if err != nil && !p.refuses(ctx, err) && ctx.Err() == nil {
+	began := time.Now()
+	for {
+		err := p.check(ctx, min(pulseTimeout, pulseSilence-time.Since(began)))
+		switch {
+		case err == nil:
+			p.absent = time.Time{}
+			return ""
+		case p.refuses(ctx, err):
+			return p.isAway()
+		case ctx.Err() != nil:
+			return ""
+		case time.Since(began)+pulseAgain >= pulseSilence:
 			return "node " + p.node + " does not answer: " + clean(err)
 		}
+		if !pause(ctx, pulseAgain) {
+			return ""
+		}
 	}
+}
+
+// isAway takes note that the node is there and its agent is not.
+func (p *pulse) isAway() string {
 	switch {
-	case err == nil:
-		p.absent = time.Time{}
 	case p.absent.IsZero():
 		p.absent = time.Now()
 		p.m.Log.Info("the agent of a node is away; its connections stay", "node", p.node)
@@ -114,14 +135,15 @@ func (p *pulse) check(ctx context.Context, within time.Duration) error {
 }
 
 // refuses tells whether the node is there and its agent is not: its kernel refuses the
-// connection, or takes it, when the agent has just come back.
+// connection, or takes it, when the agent has just come back. Where neither agent has been
+// there for a moment, it is not known where to ask, and the same is assumed.
 func (p *pulse) refuses(ctx context.Context, err error) bool {
 	if status.Code(err) != codes.Unavailable {
 		return false // it hangs
 	}
 	address, err := p.m.addressOf(p.node)
 	if err != nil {
-		return false
+		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, pulseAgain)
 	defer cancel()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
+	"google.golang.org/grpc/metadata"
 
 	"go.patchbay.dev/models"
 )
@@ -240,6 +241,37 @@ func TestClocksThatAreApart(t *testing.T) {
 		if left := p.PathSegments[0].Expires.AsTime().Sub(sent); left < 50*time.Second || left > 70*time.Second || p.PathSegments[1].Expires != nil {
 			t.Errorf("clocks %v apart: back, %v are left of a minute", apart, left)
 		}
+	}
+}
+
+// TestACallerWhoseClockIsWrong gets a connection that lasts as long as it asks.
+func TestACallerWhoseClockIsWrong(t *testing.T) {
+	for _, apart := range []time.Duration{-10 * time.Minute, 10 * time.Minute} {
+		t.Run(apart.String(), func(t *testing.T) {
+			l := newLab(t)
+			a, b := l.start("a"), l.start("b")
+			b.serve("fw-1", "fw")
+			cc, err := a.m.dialNode("b")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { cc.Close() })
+			ctx := metadata.AppendToOutgoingContext(t.Context(), metaClock, time.Now().Add(apart).Format(time.RFC3339Nano))
+			in := peerRequest(func(c *networkservice.Connection) { c.Path.PathSegments[1].Expires = at(apart + time.Minute) })
+			out, err := networkservice.NewNetworkServiceClient(cc).Request(ctx, in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			x, _, _ := b.m.known("s1")
+			if left := time.Until(x.Request.Expires.AsTime()); left < 40*time.Second || left > 80*time.Second {
+				t.Errorf("on b it lasts %v, want a minute", left)
+			}
+			for i, s := range out.Path.PathSegments[1:] {
+				if left := time.Until(s.Expires.AsTime().Add(-apart)); left < 40*time.Second || left > 80*time.Second {
+					t.Errorf("segment %d lasts %v by the caller's clock, want a minute", i+1, left)
+				}
+			}
+		})
 	}
 }
 

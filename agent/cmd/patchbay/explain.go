@@ -13,18 +13,19 @@ import (
 
 func newExplain(a *app) *cobra.Command {
 	var client, endpoint, labels []string
-	var payload, path, service, output string
+	var payload, path, service, node, output string
 	cmd := &cobra.Command{
 		Use:   "explain",
 		Short: "Negotiate without connecting: which mechanism would be chosen, and why not the others",
-		Long: `Explain says which mechanisms two ends on this node would get, and for every one that was not
-taken the reason. What is not given is whatever the node offers. With --service it also says
-which endpoints a client with these labels would be sent to. Exit status 1: nothing fits.`,
+		Long: `Explain says which mechanisms a client on this node and an endpoint here or on another node
+would get, and for every one that was not taken the reason. What is not given is whatever the
+node offers. With --service it also says which endpoints a client with these labels would be
+sent to. Exit status 1: nothing fits.`,
 		Example: `  patchbay explain --client VXLAN --endpoint VXLAN,GRE --payload ETHERNET
   patchbay explain --service firewall --label app=web`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			in := &adminpb.ExplainRequest{Service: service, Path: path}
+			in := &adminpb.ExplainRequest{Service: service, Path: path, Node: node}
 			if service != "" && len(endpoint) > 0 {
 				return usage("--service brings the endpoints; leave out --endpoint")
 			}
@@ -49,6 +50,7 @@ which endpoints a client with these labels would be sent to. Exit status 1: noth
 	fl.StringSliceVar(&endpoint, "endpoint", nil, "mechanism types of the endpoint")
 	fl.StringVar(&payload, "payload", "", "ETHERNET or IP")
 	fl.StringVar(&path, "path", "", "direct or forwarder, the policy of the network service (default the node's)")
+	fl.StringVar(&node, "node", "", "node of the endpoint (default that of the service's endpoint, else the agent's own)")
 	fl.StringVar(&service, "service", "", "network service whose endpoints would be asked")
 	fl.StringArrayVar(&labels, "label", nil, "label key=value of the client; may be repeated")
 	addOutput(cmd, &output, asText, asJSON, asYAML)
@@ -81,7 +83,11 @@ func (a *app) explain(ctx context.Context, in *adminpb.ExplainRequest, output st
 
 func (a *app) printExplanation(out *adminpb.ExplainResponse) {
 	if out.GetClient() != "" {
-		fmt.Fprintf(a.out, "Chosen: %s at the client, %s at the endpoint\n", out.Client, out.Endpoint)
+		tunnel := ""
+		if out.GetTunnel() != "" {
+			tunnel = ", " + out.Tunnel + " between their nodes"
+		}
+		fmt.Fprintf(a.out, "Chosen: %s at the client, %s at the endpoint%s\n", out.Client, out.Endpoint, tunnel)
 	} else {
 		fmt.Fprintln(a.out, "Chosen: nothing")
 	}

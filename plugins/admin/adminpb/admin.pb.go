@@ -508,7 +508,9 @@ type ExplainRequest struct {
 	Service string            `protobuf:"bytes,4,opt,name=service,proto3" json:"service,omitempty"`
 	Labels  map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// path is direct, forwarder or empty: what the node is configured for.
-	Path          string `protobuf:"bytes,6,opt,name=path,proto3" json:"path,omitempty"`
+	Path string `protobuf:"bytes,6,opt,name=path,proto3" json:"path,omitempty"`
+	// node of the endpoint; empty: that of the first candidate of service, else this one.
+	Node          string `protobuf:"bytes,7,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -585,6 +587,13 @@ func (x *ExplainRequest) GetPath() string {
 	return ""
 }
 
+func (x *ExplainRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
 type ExplainResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// client and endpoint are the mechanisms chosen; empty: nothing fits.
@@ -592,7 +601,9 @@ type ExplainResponse struct {
 	Endpoint string   `protobuf:"bytes,2,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
 	Reasons  []string `protobuf:"bytes,3,rep,name=reasons,proto3" json:"reasons,omitempty"`
 	// candidates are the endpoints that would be asked, in order.
-	Candidates    []string `protobuf:"bytes,4,rep,name=candidates,proto3" json:"candidates,omitempty"`
+	Candidates []string `protobuf:"bytes,4,rep,name=candidates,proto3" json:"candidates,omitempty"`
+	// tunnel between the nodes of the two ends, if they have different ones.
+	Tunnel        string `protobuf:"bytes,5,opt,name=tunnel,proto3" json:"tunnel,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -653,6 +664,13 @@ func (x *ExplainResponse) GetCandidates() []string {
 		return x.Candidates
 	}
 	return nil
+}
+
+func (x *ExplainResponse) GetTunnel() string {
+	if x != nil {
+		return x.Tunnel
+	}
+	return ""
 }
 
 type ApplyRequest struct {
@@ -996,24 +1014,26 @@ const file_plugins_admin_adminpb_admin_proto_rawDesc = "" +
 	"\x10DescribeResponse\x12G\n" +
 	"\fcrossconnect\x18\x01 \x01(\v2#.patchbay.admin.v1.CrossConnectViewR\fcrossconnect\x123\n" +
 	"\x06client\x18\x02 \x01(\v2\x1b.patchbay.admin.v1.CountersR\x06client\x127\n" +
-	"\bendpoint\x18\x03 \x01(\v2\x1b.patchbay.admin.v1.CountersR\bendpoint\"\x8e\x02\n" +
+	"\bendpoint\x18\x03 \x01(\v2\x1b.patchbay.admin.v1.CountersR\bendpoint\"\xa2\x02\n" +
 	"\x0eExplainRequest\x12\x16\n" +
 	"\x06client\x18\x01 \x03(\tR\x06client\x12\x1a\n" +
 	"\bendpoint\x18\x02 \x03(\tR\bendpoint\x12\x18\n" +
 	"\apayload\x18\x03 \x01(\tR\apayload\x12\x18\n" +
 	"\aservice\x18\x04 \x01(\tR\aservice\x12E\n" +
 	"\x06labels\x18\x05 \x03(\v2-.patchbay.admin.v1.ExplainRequest.LabelsEntryR\x06labels\x12\x12\n" +
-	"\x04path\x18\x06 \x01(\tR\x04path\x1a9\n" +
+	"\x04path\x18\x06 \x01(\tR\x04path\x12\x12\n" +
+	"\x04node\x18\a \x01(\tR\x04node\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x7f\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x97\x01\n" +
 	"\x0fExplainResponse\x12\x16\n" +
 	"\x06client\x18\x01 \x01(\tR\x06client\x12\x1a\n" +
 	"\bendpoint\x18\x02 \x01(\tR\bendpoint\x12\x18\n" +
 	"\areasons\x18\x03 \x03(\tR\areasons\x12\x1e\n" +
 	"\n" +
 	"candidates\x18\x04 \x03(\tR\n" +
-	"candidates\":\n" +
+	"candidates\x12\x16\n" +
+	"\x06tunnel\x18\x05 \x01(\tR\x06tunnel\":\n" +
 	"\fApplyRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06object\x18\x02 \x01(\fR\x06object\"W\n" +
