@@ -45,7 +45,7 @@ test: testdeps build ## all tests, and what real parts they ran against
 test-vm: deps ## what needs /dev/vhost-net or every kind of tunnel, in machines in QEMU: minutes, and 700 MB of packages once
 	PATCHBAY_TEST_VM=1 go test -count=1 -timeout 15m -v ./tests/vm
 
-bench: deps build ## the speed of the engine and of requests, as ratios
+bench: labdeps build ## the speed of the engine and of requests, as ratios
 	go test -run '^$$' -bench . -benchmem ./negotiation/... ./plugins/...
 	go test -tags bench -count=1 -timeout 30m -v ./tests/bench
 

@@ -20,7 +20,7 @@ import (
 
 type settings struct {
 	agents, services, connections, parallel int
-	takes, idle                             time.Duration
+	takes, idle, ttl                        time.Duration
 }
 
 func main() {
@@ -30,6 +30,7 @@ func main() {
 	flag.IntVar(&s.connections, "connections", 3000, "connections to be made, each between two nodes")
 	flag.IntVar(&s.parallel, "parallel", 32, "of them at the same time")
 	flag.DurationVar(&s.takes, "takes", time.Millisecond, "what the dataplane takes for one change")
+	flag.DurationVar(&s.ttl, "ttl", 30*time.Second, "of the leases by which agents are listed; a real agent's is 2 s")
 	flag.DurationVar(&s.idle, "idle", 15*time.Second, "how long nothing is asked for")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -58,7 +59,7 @@ func simulate(ctx context.Context, s settings) (err error) {
 	defer os.RemoveAll(dir)
 	l := lab.NewLauncher()
 	defer l.Close()
-	sim := &simulation{settings: s, dir: dir}
+	sim := &simulation{settings: s, dir: dir, table: table{os.Stdout}}
 	if sim.authority, err = lab.NewAuthority(); err != nil {
 		return err
 	}
@@ -71,7 +72,6 @@ func simulate(ctx context.Context, s settings) (err error) {
 			return err
 		}
 	}
-	sim.print(os.Stdout)
 	return nil
 }
 

@@ -41,17 +41,15 @@ type node struct {
 	manager *manager.Manager
 	servers []*grpc.Server
 	stop    context.CancelFunc
+	ttl     time.Duration // of its lease
 }
-
-// offerTTL is that of the agent.
-const offerTTL = 2 * time.Second
 
 // newNode makes a node, the first being 1.
 func (s *simulation) newNode(number int) (*node, error) {
-	n := &node{name: fmt.Sprintf("n%d", number)}
+	n := &node{name: fmt.Sprintf("n%d", number), ttl: s.ttl}
 	n.socket = filepath.Join(s.dir, n.name+".sock")
 	n.keys = models.NewKeys(models.DefaultPrefix, n.name)
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})).With("node", n.name)
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError + 1})).With("node", n.name)
 	if err := n.identify(s, log); err != nil {
 		return nil, err
 	}
@@ -111,7 +109,7 @@ func (n *node) start(ctx context.Context) error {
 	}
 	values := make(chan []byte, 1)
 	values <- data
-	go n.store.Hold(run, n.keys.Agent(), offerTTL, values, nil)
+	go n.store.Hold(run, n.keys.Agent(), n.ttl, values, nil)
 	if err := n.manager.Start(run); err != nil {
 		return err
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // start has all agents come up.
@@ -60,7 +62,7 @@ func (s *simulation) idleness(ctx context.Context) error {
 func (s *simulation) register(ctx context.Context) error {
 	l, err := s.etcd.during(func() error {
 		err := each(s.agents, s.parallel, func(i int) error {
-			return newEndpoint(ctx, s.nodes[i], s.service(i), s.dir)
+			return again(ctx, func() error { return newEndpoint(ctx, s.nodes[i], s.service(i), s.dir) })
 		})
 		if err == nil {
 			err = s.settled(ctx)
@@ -97,6 +99,16 @@ func (s *simulation) settled(ctx context.Context) error {
 	}
 }
 
+// again tries until it succeeds what an etcd with too much to do refuses.
+func again(ctx context.Context, try func() error) error {
+	for {
+		err := try()
+		if status.Code(err) != codes.Unavailable || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
 // service is that of a node's endpoint.
 func (s *simulation) service(i int) string { return fmt.Sprintf("s%d", i%s.services) }
 
@@ -115,7 +127,9 @@ func (s *simulation) connect(ctx context.Context) error {
 	l, err := s.etcd.during(func() error {
 		err := each(s.connections, s.parallel, func(i int) error {
 			from := i % s.agents
-			_, d, err := connect(ctx, conns[from], fmt.Sprintf("c%d", i), s.service(from+1))
+			start := time.Now()
+			err := again(ctx, func() error { return connect(ctx, conns[from], fmt.Sprintf("c%d", i), s.service(from+1)) })
+			d := time.Since(start)
 			mu.Lock()
 			took = append(took, d)
 			mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -28,13 +29,15 @@ type endpoint struct {
 func newEndpoint(ctx context.Context, n *node, service, dir string) error {
 	e := &endpoint{name: service + "-at-" + n.name}
 	socket := filepath.Join(dir, e.name+".sock")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		return err
+	if _, err := os.Stat(socket); err != nil { // it is not served yet
+		l, err := net.Listen("unix", socket)
+		if err != nil {
+			return err
+		}
+		server := grpc.NewServer(grpc.Creds(fdpass.Credentials()))
+		networkservice.RegisterNetworkServiceServer(server, e)
+		n.serve(server, l)
 	}
-	server := grpc.NewServer(grpc.Creds(fdpass.Credentials()))
-	networkservice.RegisterNetworkServiceServer(server, e)
-	n.serve(server, l)
 	cc, err := n.dial()
 	if err != nil {
 		return err
@@ -70,14 +73,13 @@ func (e *endpoint) Close(context.Context, *networkservice.Connection) (*emptypb.
 	return &emptypb.Empty{}, nil
 }
 
-// connect asks a node's agent for a service, and gives the time until the answer.
-func connect(ctx context.Context, cc *grpc.ClientConn, id, service string) (*networkservice.Connection, time.Duration, error) {
+// connect asks a node's agent for a service.
+func connect(ctx context.Context, cc *grpc.ClientConn, id, service string) error {
 	in := &networkservice.NetworkServiceRequest{
 		Connection: &networkservice.Connection{Id: id, NetworkService: service, Payload: "ETHERNET", Path: &networkservice.Path{
 			PathSegments: []*networkservice.PathSegment{{Name: "client", Id: id, Expires: timestamppb.New(time.Now().Add(time.Hour))}}}},
 		MechanismPreferences: []*networkservice.Mechanism{{Cls: "LOCAL", Type: "KERNEL", Parameters: map[string]string{"name": "nsm0"}}},
 	}
-	start := time.Now()
-	out, err := networkservice.NewNetworkServiceClient(cc).Request(ctx, in, grpc.WaitForReady(true))
-	return out, time.Since(start), err
+	_, err := networkservice.NewNetworkServiceClient(cc).Request(ctx, in, grpc.WaitForReady(true))
+	return err
 }

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"go.patchbay.dev/agent/lab"
 	"go.patchbay.dev/tests/report"
 )
 
@@ -86,6 +87,47 @@ func TestDemoShowsAPingAndLeavesNothing(t *testing.T) {
 		})
 	}
 	both.Wait()
+}
+
+func TestDemoOfTwoNodesShowsATunnelAndLeavesNothing(t *testing.T) {
+	cmd, out := demo(t, "NODES=2")
+	if _, err := lab.FindEtcd(); err != nil {
+		report.Skip(t, "etcd-server", "etcd is not in PATH")
+	}
+	if err := cmd.Run(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	for _, want := range []string{
+		"3 packets transmitted, 3 received, 0% packet loss", "1 packets transmitted, 1 received, 0% packet loss",
+		"VXLAN: tunnel between node n1 and node n2", "src_ip=10.99.0.1", "n2$ patchbay describe crossconnect ", "no crossconnects\n", "All of it is gone again",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("it does not say %q:\n%s", want, out)
+		}
+	}
+	nothingLeft(t, out.String())
+}
+
+func TestDemoOfTwoNodesCleansUpWhenInterrupted(t *testing.T) {
+	for _, moment := range []string{"1. 2 nodes", "n2: namespace", "serving ", "connected ", "Decision:"} {
+		t.Run(moment, func(t *testing.T) {
+			cmd, out := demo(t, "NODES=2")
+			if _, err := lab.FindEtcd(); err != nil {
+				report.Skip(t, "etcd-server", "etcd is not in PATH")
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			out.await(t, moment, says(moment))
+			if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Wait(); err == nil || !strings.Contains(out.String(), "patchbay: demo: interrupted\n") {
+				t.Errorf("%v:\n%s", err, out)
+			}
+			nothingLeft(t, out.String())
+		})
+	}
 }
 
 func TestDemoCleansUpWhenInterrupted(t *testing.T) {
