@@ -38,8 +38,8 @@ lab-down: ## removes what make lab has made, also after it was killed
 # Every part of the suite writes go test's JSON into one summary, which fails if one did.
 test: testdeps build ## all tests, and what real parts they ran against
 	go build -o bin/summary ./tests/summary
-	{ go test -race -json $(TESTFLAGS) ./... || true; \
-	  cd tests/nsm && go test -race -json $(TESTFLAGS) ./... || true; \
+	{ go test -race -timeout 15m -json $(TESTFLAGS) ./... || true; \
+	  cd tests/nsm && go test -race -timeout 15m -json $(TESTFLAGS) ./... || true; \
 	} | bin/summary
 
 test-vm: deps ## what needs /dev/vhost-net or every kind of tunnel, in machines in QEMU: minutes, and 700 MB of packages once

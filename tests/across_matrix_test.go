@@ -241,8 +241,12 @@ func TestMatrixBetweenVPPAndKernel(t *testing.T) {
 		t.Run("client on "+first, func(t *testing.T) {
 			m := newMatrix(t, func(n int) bool { return (n == 1) == (first == "VPP") }, "KERNEL")
 			for family, name := range families {
-				for _, r := range remotes[:2] {
-					t.Run(name+"/"+r.mechanism+"/"+r.payload, func(t *testing.T) { m.check(t, "KERNEL", "KERNEL", r, family) })
+				for _, r := range remotes {
+					t.Run(name+"/"+r.mechanism+"/"+r.payload, func(t *testing.T) {
+						offered(t, m.near, r.mechanism)
+						offered(t, m.far, r.mechanism)
+						m.check(t, "KERNEL", "KERNEL", r, family)
+					})
 				}
 			}
 		})

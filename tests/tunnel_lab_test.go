@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -179,65 +178,5 @@ func (c tunnelCase) connect(t *testing.T, id string, a, b *tunnelNode, client, e
 	a.put(t, id, c.payload, c.mtu, client, far(endpoint))
 	for _, n := range []*tunnelNode{a, b} {
 		awaitState(t, n.Agent, id, func(s linkStatus) bool { return s.State == "UP" })
-	}
-}
-
-// disconnect deletes both records, and waits until VPP has nothing of them.
-func disconnect(t *testing.T, id string, nodes ...*tunnelNode) {
-	t.Helper()
-	for _, n := range nodes {
-		n.Etcdctl("del", "/patchbay/v1/nodes/n1/crossconnects/"+id)
-	}
-	for _, n := range nodes {
-		lab.Eventually(t, 10*time.Second, "nothing of "+id, func() error {
-			if n.vpp == nil {
-				return nil
-			}
-			if out := n.vpp.CLI("show interface"); strings.Contains(out, "tunnel") || strings.Contains(out, "gre") || strings.Contains(out, "ipip") || strings.Contains(out, "wg") {
-				return fmt.Errorf("%s", out)
-			}
-			return nil
-		})
-	}
-}
-
-// carries sees that packets pass both ways, none of them split, up to the full size.
-func carries(t *testing.T, c tunnelCase, client, endpoint end) {
-	t.Helper()
-	for _, to := range []struct {
-		ns      *lab.Namespace
-		address string
-		header  int
-	}{{client.ns, "10.60.0.2", 28}, {endpoint.ns, "10.60.0.1", 28}, {client.ns, "fd60::2", 48}, {endpoint.ns, "fd60::1", 48}} {
-		lab.Eventually(t, 15*time.Second, "a ping of "+to.address, func() error {
-			_, err := to.ns.Try("ping", "-c", "1", "-W", "1", to.address)
-			return err
-		})
-		full := fmt.Sprint(c.mtu - to.header)
-		to.ns.Run(t, "ping", "-c", "3", "-i", "0.05", "-W", "2", "-M", "do", "-s", full, to.address)
-		more := fmt.Sprint(c.mtu - to.header + 1)
-		if out, err := to.ns.Try("ping", "-c", "1", "-W", "1", "-M", "do", "-s", more, to.address); err == nil {
-			t.Errorf("a byte more than the MTU of %d passes: %s", c.mtu, out)
-		}
-	}
-	sendsTCP(t, client.ns, endpoint.ns)
-	if out := client.ns.Run(t, "ping", "-c", "100", "-i", "0.005", "-q", "10.60.0.2"); !strings.Contains(out, "100 received") {
-		t.Errorf("packets were lost: %s", out)
-	}
-}
-
-// sendsTCP sends 4 MB over one TCP connection, and sees that full segments are sent.
-func sendsTCP(t *testing.T, from, to *lab.Namespace) {
-	t.Helper()
-	if _, err := exec.LookPath("iperf3"); err != nil {
-		return // what is left of this test needs none
-	}
-	server := to.Start(t, "iperf3", "-s", "-1", "-f", "m", "--forceflush")
-	server.Await(t, "Server listening")
-	before := counters(t, from, "nsm0")
-	from.Run(t, "timeout", "20", "iperf3", "-c", "10.60.0.2", "-n", "4M")
-	after := counters(t, from, "nsm0")
-	if size := (after.bytes - before.bytes) / (after.packets - before.packets); size < 1200 {
-		t.Errorf("packets of %d bytes on average, want full ones", size)
 	}
 }

@@ -6,19 +6,6 @@ import (
 	"testing"
 )
 
-// Every kind of tunnel with every payload it carries, over IPv4 and IPv6, between two VPPs.
-func TestTunnelsBetweenTwoVPPs(t *testing.T) {
-	a, b := twoVPPs(t)
-	for _, c := range tunnelCases() {
-		t.Run(c.String(), func(t *testing.T) {
-			client, endpoint := kernelEnd(t, "nsm0", "10.60.0.1/24", "fd60::1/64"), kernelEnd(t, "nsm0", "10.60.0.2/24", "fd60::2/64")
-			c.connect(t, "c1", a, b, client, endpoint)
-			carries(t, c, client, endpoint)
-			disconnect(t, "c1", a, b)
-		})
-	}
-}
-
 // All kinds of tunnels between two nodes at the same time do not mix. An agent that is
 // restarted changes nothing and loses nothing, and a VPP that is restarted has its tunnels again.
 func TestTunnelsOutliveRestarts(t *testing.T) {
