@@ -39,9 +39,12 @@ type End struct {
 // Request is the question.
 type Request struct {
 	Client, Endpoint End
-	// Tunnels between two nodes, best first; one, when the other node has answered with it.
-	// Empty: every REMOTE one that the nodes offer, in the order of the client's node.
+	// Tunnels between two nodes, best first. Empty: every REMOTE one that the nodes offer, in
+	// the order of the client's node.
 	Tunnels []string
+	// Tunnel, if set, is the one type that the other node has answered with. The rest is then
+	// kept for the reasons.
+	Tunnel string
 	// Payload as in package models. Empty: any will do.
 	Payload string
 	// Prefer is the configuration's mechanisms.prefer: these types come before all others,
@@ -88,7 +91,7 @@ func Decide(r Request) (*Decision, error) {
 // Ask returns what to send to the next hop as mechanism preferences, best first: those that
 // can be joined with one that the client speaks. The next hop is the endpoint when both ends
 // are on one node, else the endpoint's node, which is sent tunnels. What it answers goes
-// into Endpoint.Only or Tunnels of the request to [Decide], which then succeeds. Errors are
+// into Endpoint.Only or Tunnel of the request to [Decide], which then succeeds. Errors are
 // those of Decide.
 func Ask(r Request) ([]*models.Offer, error) {
 	n, err := search(r)
@@ -116,7 +119,7 @@ func (r *Request) check() error {
 	}{
 		{client, r.Client.Speaks}, {client, only(r.Client.Only)},
 		{endpoint, r.Endpoint.Speaks}, {endpoint, only(r.Endpoint.Only)},
-		{"tunnels", r.Tunnels}, {"payload", only(r.Payload)},
+		{"tunnels", r.Tunnels}, {"tunnels", only(r.Tunnel)}, {"payload", only(r.Payload)},
 	} {
 		if len(l.names) > MaxMechanisms {
 			return fmt.Errorf("%s: %d mechanisms are named; at most %d", l.who, len(l.names), MaxMechanisms)

@@ -72,6 +72,9 @@ func newTunnels(r *Request) side {
 			}
 		}
 	}
+	if r.Tunnel != "" && !slices.Contains(names, r.Tunnel) {
+		names = append(slices.Clip(names), r.Tunnel)
+	}
 	s.add(names, r)
 	for i := range s.entries {
 		x := &s.entries[i]
@@ -80,6 +83,12 @@ func newTunnels(r *Request) side {
 		}
 		if x.why == "" {
 			x.why = understood(x.offers[0], x.far[0], near, far)
+		}
+		if x.why == "" && r.Tunnel != "" && x.name != r.Tunnel {
+			x.why = nodeName(far) + " took " + r.Tunnel
+			if taken := s.find(r.Tunnel); taken.index < x.index {
+				x.why = nodeName(near) + " offers " + r.Tunnel + " first"
+			}
 		}
 	}
 	return s

@@ -1,6 +1,7 @@
 package negotiation
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -139,5 +140,31 @@ func TestAnotherVersionIsNoTunnelInCommon(t *testing.T) {
 	_, err := Decide(Request{Client: End{Node: version(placing("n1", "VXLAN"), 1)}, Endpoint: End{Node: version(placing("n2", "VXLAN"), 2)}})
 	if err == nil || !strings.Contains(err.Error(), "VXLAN: node n1 has version 1 of it, node n2 version 2") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Once the other node has answered, the decision says of every tunnel why it was not taken.
+func TestDecideTunnelThatWasAnswered(t *testing.T) {
+	n1, n2 := vpp("n1", "KERNEL", "VXLAN", "GRE", "WIREGUARD", "MEMIF"), vpp("n2", "KERNEL", "VXLAN", "GRE")
+	r := Request{Client: End{Node: n1, Speaks: []string{"KERNEL"}}, Endpoint: End{Node: n2}, Payload: models.Ethernet, Tunnel: "GRE"}
+	for tunnel, reasons := range map[string][]string{
+		"GRE":   {"VXLAN: node n2 took GRE", "WIREGUARD: it does not carry ETHERNET on node n1"},
+		"VXLAN": {"GRE: node n1 offers VXLAN first"},
+	} {
+		r.Tunnel = tunnel
+		d, err := Decide(r)
+		if err != nil || d.Tunnel.Type != tunnel {
+			t.Fatalf("%s: %v, %v", tunnel, d, err)
+		}
+		for _, want := range reasons {
+			if !slices.Contains(d.Reasons, want) {
+				t.Errorf("%s: %q does not say %q", tunnel, d.Reasons, want)
+			}
+		}
+	}
+	r.Tunnel = "UNKNOWN"
+	var none *NoneError
+	if d, err := Decide(r); !errors.As(err, &none) {
+		t.Errorf("a tunnel that nobody offers: %v, %v", d, err)
 	}
 }

@@ -65,7 +65,7 @@ func (m *Manager) decide(r *request, next *hop, answered string) (*want, *negoti
 	}
 	q := m.question(r, next)
 	if next.node != nil {
-		q.Tunnels = []string{answered}
+		q.Tunnel = answered
 	} else {
 		q.Endpoint.Only = answered
 	}
