@@ -160,8 +160,8 @@ func (v *view) Watch(ctx context.Context, prefix string, fn func(store.Batch)) e
 		}
 		b = store.Batch{Revision: v.revision}
 		last := map[string]change{}
-		for _, c := range v.history {
-			if c.revision > seen && strings.HasPrefix(c.key, prefix) {
+		for _, c := range v.history[seen:] { // a revision each
+			if strings.HasPrefix(c.key, prefix) {
 				last[c.key] = c
 			}
 		}
