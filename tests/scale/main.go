@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -48,6 +49,7 @@ type simulation struct {
 	authority *lab.Authority
 	etcd      *etcd
 	nodes     []*node
+	refused   atomic.Int64
 	table
 }
 

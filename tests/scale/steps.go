@@ -62,7 +62,7 @@ func (s *simulation) idleness(ctx context.Context) error {
 func (s *simulation) register(ctx context.Context) error {
 	l, err := s.etcd.during(func() error {
 		err := each(s.agents, s.parallel, func(i int) error {
-			return again(ctx, func() error { return newEndpoint(ctx, s.nodes[i], s.service(i), s.dir) })
+			return s.again(ctx, func() error { return newEndpoint(ctx, s.nodes[i], s.service(i), s.dir) })
 		})
 		if err == nil {
 			err = s.settled(ctx)
@@ -99,13 +99,19 @@ func (s *simulation) settled(ctx context.Context) error {
 	}
 }
 
-// again tries until it succeeds what an etcd with too much to do refuses.
-func again(ctx context.Context, try func() error) error {
+// again tries until it succeeds what is refused because etcd has too much to do.
+func (s *simulation) again(ctx context.Context, try func() error) error {
 	for {
 		err := try()
-		if status.Code(err) != codes.Unavailable || ctx.Err() != nil {
+		switch status.Code(err) {
+		case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded:
+		default:
 			return err
 		}
+		if ctx.Err() != nil {
+			return err
+		}
+		s.refused.Add(1)
 	}
 }
 
@@ -128,7 +134,7 @@ func (s *simulation) connect(ctx context.Context) error {
 		err := each(s.connections, s.parallel, func(i int) error {
 			from := i % s.agents
 			start := time.Now()
-			err := again(ctx, func() error { return connect(ctx, conns[from], fmt.Sprintf("c%d", i), s.service(from+1)) })
+			err := s.again(ctx, func() error { return connect(ctx, conns[from], fmt.Sprintf("c%d", i), s.service(from+1)) })
 			d := time.Since(start)
 			mu.Lock()
 			took = append(took, d)
@@ -150,6 +156,7 @@ func (s *simulation) connect(ctx context.Context) error {
 		busy += d
 	}
 	s.row(fmt.Sprintf("%d connections, %d at a time", s.connections, s.parallel), "%.0f /s", c*float64(s.parallel)/busy.Seconds())
+	s.row("refused meanwhile and asked again", "%d", s.refused.Load())
 	s.row("connect: p50", "%.1f ms", took[len(took)/2].Seconds()*1e3)
 	s.row("connect: p99", "%.1f ms", took[len(took)*99/100].Seconds()*1e3)
 	s.row("keys of a connection", "%.1f", l.of(keys)/c)
