@@ -67,8 +67,6 @@ func (m *Manager) readWants(ctx context.Context, r *request, preferences []*netw
 	return nil
 }
 
-func (m *Manager) offers(mechanism string) bool { return m.offer(mechanism) != nil }
-
 // serves tells whether workloads of this node can have a mechanism.
 func (m *Manager) serves(mechanism string) bool {
 	o := m.offer(mechanism)
