@@ -53,6 +53,15 @@ func (n *Namespace) Listen(network, address string) (l net.Listener, err error) 
 	return l, err
 }
 
+// ListenPacket takes packets in the namespace.
+func (n *Namespace) ListenPacket(network, address string) (c net.PacketConn, err error) {
+	err = n.within(func() (err error) {
+		c, err = net.ListenPacket(network, address)
+		return err
+	})
+	return c, err
+}
+
 // within does something on a thread in the namespace. The thread is led back, and does not
 // end: what it has started may be bound to it (Pdeathsig).
 func (n *Namespace) within(do func() error) error {
