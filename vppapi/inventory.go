@@ -202,6 +202,24 @@ const gather = 5 * time.Millisecond
 // as soon as it answers.
 const again = 100 * time.Millisecond
 
+// joined tells the watchers of interfaces that a call has just finished: of what it has done,
+// VPP may tell before it is answered, or not at all.
+func (c *Client) joined(indexes ...Index) {
+	for _, index := range indexes {
+		c.inv.mu.Lock()
+		i := c.inv.byIndex[index]
+		c.inv.mu.Unlock()
+		if i == nil || i.Tag == "" {
+			continue
+		}
+		c.tell(func(w Watcher) {
+			if w.Link != nil {
+				w.Link(i.Tag)
+			}
+		})
+	}
+}
+
 // look brings up to date what events told of, and tells the watchers.
 func (c *Client) look() {
 	for c.ctx.Err() == nil {

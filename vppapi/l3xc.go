@@ -49,7 +49,11 @@ func (c *Client) ConnectL3(ctx context.Context, neighbors []Neighbor, paths []L3
 		ends[p.From], ends[p.To] = true, true
 	}
 	both := slices.Sorted(maps.Keys(ends))
-	return c.settingUp(ctx, slices.Concat(c.left(both...), calls, c.raise(both...))...)
+	err := c.settingUp(ctx, slices.Concat(c.left(both...), calls, c.raise(both...))...)
+	if err == nil {
+		c.joined(both...)
+	}
+	return err
 }
 
 func (p L3Path) fib() fib_types.FibPath {

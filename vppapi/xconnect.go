@@ -12,7 +12,11 @@ import (
 // ConnectL2 sends every frame that comes in at one interface out at the other, both ways,
 // and sets both up: before that they could carry nothing.
 func (c *Client) ConnectL2(ctx context.Context, a, b Index) error {
-	return c.settingUp(ctx, slices.Concat(c.left(a, b), []*exchange{connectL2(a, b), connectL2(b, a)}, c.raise(a, b))...)
+	err := c.settingUp(ctx, slices.Concat(c.left(a, b), []*exchange{connectL2(a, b), connectL2(b, a)}, c.raise(a, b))...)
+	if err == nil {
+		c.joined(a, b)
+	}
+	return err
 }
 
 func connectL2(from, to Index) *exchange {

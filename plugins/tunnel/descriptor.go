@@ -60,9 +60,6 @@ func (d descriptor[T]) create(ctx context.Context, key string, spec Interface[T]
 		return err
 	}
 	d.ports.Add(spec.Tag, key)
-	if id, _, ok := models.ParseTag(spec.Tag); ok && fresh {
-		d.changed(id) // some are up from the beginning, so VPP will not tell
-	}
 	return nil
 }
 

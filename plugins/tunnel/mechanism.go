@@ -51,8 +51,6 @@ type Mechanism[T comparable] struct {
 	maker Maker[T]
 	port  func(id string, p Params, at Place) (Port[T], error)
 	ports *vppapi.Ports
-	// changed is told of cross-connects whose tunnel in VPP has come, or come up or gone.
-	changed func(id string)
 }
 
 // NewMechanism makes a kind known to the room. port says what VPP is to make of parameters
@@ -81,7 +79,6 @@ func (m *Mechanism[T]) Register(e *reconcile.Engine, changed func(id string)) {
 	if m.ports == nil {
 		return
 	}
-	m.changed = changed
 	reconcile.Register(e, m.name, descriptor[T]{m})
 	m.ports.Watch(e.Lost, changed)
 }
