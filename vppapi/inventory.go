@@ -202,14 +202,14 @@ const gather = 5 * time.Millisecond
 // as soon as it answers.
 const again = 100 * time.Millisecond
 
-// joined tells the watchers of interfaces that a call has just finished: of what it has done,
-// VPP may tell before it is answered, or not at all.
+// joined tells the watchers of interfaces that a call has just finished and whose link is up
+// already: of that VPP may tell before it answers, or not at all. Of the others it will tell.
 func (c *Client) joined(indexes ...Index) {
 	for _, index := range indexes {
 		c.inv.mu.Lock()
 		i := c.inv.byIndex[index]
 		c.inv.mu.Unlock()
-		if i == nil || i.Tag == "" {
+		if i == nil || i.Tag == "" || !i.LinkUp {
 			continue
 		}
 		c.tell(func(w Watcher) {
