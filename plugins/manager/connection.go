@@ -62,8 +62,8 @@ func (m *Manager) Changed(id string, desired *models.CrossConnect, s *models.Cro
 		m.segments[segment] = id
 	}
 	c.record, c.conn, c.segment, c.status = desired, conn, segment, s
-	if renewed || moved {
-		m.found(id, c) // a request has asked the endpoint, so it is there
+	if moved {
+		m.found(id, c) // what was lost was another
 	}
 	if renewed {
 		left := time.Until(desired.Request.Expires.AsTime())
@@ -224,6 +224,18 @@ func (m *Manager) lose(id, why string) {
 		m.heal(id, c)
 	}
 	m.announce(id, c)
+}
+
+// answered notes that the endpoint at a URL, or the agent there, has answered a request for
+// a connection. It is noted then and not with the record, which comes later: the endpoint
+// may be lost by that time.
+func (m *Manager) answered(id, url string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c := m.connections[id]; c != nil && c.record.Request.EndpointUrl == url {
+		m.found(id, c)
+		m.announce(id, c)
+	}
 }
 
 // found notes that the endpoint of a connection is there. m.mu is held.

@@ -115,15 +115,15 @@ func (m *Manager) healNow(id string, c *connection) {
 	if m.connections[id] != c {
 		return
 	}
+	if err != nil {
+		c.healing.failed = clean(err)
+	}
+	if c.lost != "" || c.leave { // still, or again
+		m.heal(id, c)
+	}
 	if err == nil {
-		m.found(id, c)
-		m.announce(id, c)
 		m.Log.Info("connection healed", "connection", id, "service", out.NetworkService, "endpoint", out.NetworkServiceEndpointName, "lost", why, "took", time.Since(began))
 		return
-	}
-	c.healing.failed = clean(err)
-	if c.lost != "" || c.leave {
-		m.heal(id, c)
 	}
 	m.Log.Warn("connection cannot be healed", "connection", id, "lost", why, "tries", c.healing.tries, "err", c.healing.failed)
 }

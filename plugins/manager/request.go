@@ -286,6 +286,7 @@ func (m *Manager) try(ctx context.Context, r *request, e *models.Endpoint, candi
 		}
 		return nil, &refusal{err}
 	}
+	m.answered(r.id, next.url)
 	x, err := m.compose(asked, r, next, answer)
 	var data []byte
 	if err == nil {
