@@ -99,16 +99,19 @@ func (s *simulation) settled(ctx context.Context) error {
 	}
 }
 
-// again tries until it succeeds what is refused because etcd has too much to do.
+// attempts at what is refused, before the simulation gives up.
+const attempts = 10
+
+// again tries a few times what is refused because etcd has too much to do.
 func (s *simulation) again(ctx context.Context, try func() error) error {
-	for {
+	for n := 1; ; n++ {
 		err := try()
 		switch status.Code(err) {
 		case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded:
 		default:
 			return err
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || n == attempts {
 			return err
 		}
 		s.refused.Add(1)
