@@ -120,13 +120,13 @@ func (a *agent) awaitReady() {
 	defer cc.Close()
 	ctx, cancel := context.WithTimeout(a.t.Context(), patience)
 	defer cancel()
-	go func() {
+	go func(exited <-chan struct{}) { // the agent may be started again meanwhile
 		select {
-		case <-a.exited:
+		case <-exited:
 			cancel()
 		case <-ctx.Done():
 		}
-	}()
+	}(a.exited)
 	for {
 		stream, err := grpc_health_v1.NewHealthClient(cc).Watch(ctx,
 			&grpc_health_v1.HealthCheckRequest{Service: "networkservice.NetworkService"}, grpc.WaitForReady(true))
