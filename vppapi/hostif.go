@@ -15,24 +15,26 @@ type HostIf struct {
 	Frame int     // bytes of the longest frame
 }
 
-// Sizes of the rings that are shared with the kernel. VPP's own are for frames of 64 KiB
-// and take 70 MB of locked memory each.
+// Sizes of the rings that are shared with the kernel, in bytes. VPP's own are for frames of
+// 64 KiB and take 70 MB of locked memory each. A ring must hold what comes while VPP's main
+// thread does something else: 512 frames of the usual MTU.
 const (
-	blockFrames   = 32
+	ringSize      = 1 << 20
+	minFrame      = 2048
 	frameOverhead = 66 // TPACKET2_HDRLEN and alignment (linux/if_packet.h)
 )
 
 // CreateHostIf makes the interface host-NAME. api.IF_ALREADY_EXISTS says that it is
 // there, api.INVALID_INTERFACE that the kernel has none of the name.
 func (c *Client) CreateHostIf(ctx context.Context, h HostIf) (Index, error) {
-	frame := uint32(2048)
+	frame := uint32(minFrame)
 	for int(frame) < h.Frame+frameOverhead {
 		frame *= 2
 	}
 	reply := &af_packet.AfPacketCreateV3Reply{}
 	err := c.call(ctx, one(&af_packet.AfPacketCreateV3{
 		Mode: af_packet.AF_PACKET_API_MODE_ETHERNET, HwAddr: h.MAC, HostIfName: h.Name,
-		RxFrameSize: frame, TxFrameSize: frame, RxFramesPerBlock: blockFrames, TxFramesPerBlock: blockFrames,
+		RxFrameSize: frame, TxFrameSize: frame, RxFramesPerBlock: ringSize / frame, TxFramesPerBlock: ringSize / frame,
 		Flags: af_packet.AF_PACKET_API_FLAG_VERSION_2, NumRxQueues: 1, NumTxQueues: 1,
 	}, reply))
 	return Index(reply.SwIfIndex), err

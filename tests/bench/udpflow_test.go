@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"go.patchbay.dev/tests/lab"
 )
 
@@ -22,7 +24,12 @@ func newUDPFlow(t *testing.T, from, to *lab.Namespace, address string) *udpFlow 
 	l, err := to.ListenPacket("udp", address)
 	check(t, err)
 	t.Cleanup(func() { l.Close() })
-	check(t, l.(*net.UDPConn).SetReadBuffer(4<<20))
+	// What waits for this process is not lost on the way: the machine is busy, and the
+	// socket's usual buffer holds what comes in a few milliseconds.
+	raw, err := l.(*net.UDPConn).SyscallConn()
+	check(t, err)
+	check(t, raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20) }))
+	check(t, err)
 	u := &udpFlow{}
 	go func() {
 		buf := make([]byte, 2048)

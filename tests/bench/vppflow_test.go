@@ -83,7 +83,7 @@ func TestBenchConnectBesideAFlow(t *testing.T) {
 	b.agent.Etcdctl("put", "/patchbay/v1/nodes/n1/crossconnects/flow", fmt.Sprintf(`{"id":"flow","payload":"ETHERNET","path":"forwarder",
 		"client":{"mechanism":{"type":"KERNEL","parameters":{"netns":%q,"name":"x0"}},"addresses":["10.99.0.1/24"]},
 		"endpoint":{"mechanism":{"type":"KERNEL","parameters":{"netns":%q,"name":"x0"}},"addresses":["10.99.0.2/24"]}}`, near.Path, far.Path))
-	near.Ping(t, "10.99.0.2")
+	lab.Eventually(t, 10*time.Second, "the flow", func() error { _, err := near.Try("ping", "-c", "1", "-W", "1", "10.99.0.2"); return err })
 	u := newUDPFlow(t, near, far, "10.99.0.2:7000")
 	second := func() <-chan struct{} {
 		done := make(chan struct{})
