@@ -44,7 +44,7 @@ func (s *across) twin(t *testing.T, n *lab.Node) *lab.Endpoint {
 
 func TestAcrossAgentRestartLosesNoPacket(t *testing.T) {
 	s := newAcross(t, nodes.Options{Nodes: 2})
-	conn := s.client.Connect("c1", "fw", s.ns, "nsm0")
+	conn := s.connect(t, "c1", "nsm0")
 	f := startFlow(t, s.ns, "10.0.1.2")
 	for _, n := range []*lab.Node{s.near, s.far} {
 		for _, end := range []func(){n.Stop, n.Kill} {
@@ -53,7 +53,7 @@ func TestAcrossAgentRestartLosesNoPacket(t *testing.T) {
 		}
 	}
 	s.knows(t, s.near, "fw-2")
-	again := s.client.Connect("c1", "fw", s.ns, "nsm0") // as a client does whose monitor broke
+	again := s.connect(t, "c1", "nsm0") // as a client does whose monitor broke
 	if farID(again) != farID(conn) {
 		t.Error("the client's new request made another connection")
 	}
@@ -65,7 +65,7 @@ func TestAcrossAgentRestartLosesNoPacket(t *testing.T) {
 
 func TestAcrossEndpointMovesWhenItsNodeDies(t *testing.T) {
 	s := newAcross(t, nodes.Options{Nodes: 3})
-	s.client.Connect("c1", "fw", s.ns, "nsm0")
+	s.connect(t, "c1", "nsm0")
 	awaitPing(t, s.ns, "10.0.1.2")
 	twin := s.twin(t, s.List[2])
 	start := time.Now()
@@ -94,7 +94,7 @@ func TestAcrossEndpointMovesWhenItsNodeDies(t *testing.T) {
 
 func TestAcrossEndpointThatDiesIsReplaced(t *testing.T) {
 	s := newAcross(t, nodes.Options{Nodes: 3})
-	s.client.Connect("c1", "fw", s.ns, "nsm0")
+	s.connect(t, "c1", "nsm0")
 	awaitPing(t, s.ns, "10.0.1.2")
 	twin := s.twin(t, s.List[2])
 	s.endpoint.Kill()
@@ -115,7 +115,7 @@ func TestAcrossEndpointThatDiesIsReplaced(t *testing.T) {
 // status says so, and all is well when the path is.
 func TestAcrossPathBetweenAgentsBreaksAndComesBack(t *testing.T) {
 	s := newBeside(t)
-	s.client.Connect("c1", "fw", s.ns, "nsm0")
+	s.connect(t, "c1", "nsm0")
 	awaitPing(t, s.ns, "10.0.1.2")
 	do(t, s.CutPair(s.near.Host, s.far.Host))
 	down := awaitAt(t, s.near, "c1", "DOWN")
@@ -154,7 +154,7 @@ func newBeside(t *testing.T) *across {
 // A node that etcd does not hear loses its lease, and lives: what it carries goes on.
 func TestAcrossAgentIsCutOffFromEtcd(t *testing.T) {
 	s := newBeside(t)
-	conn := s.client.Connect("c1", "fw", s.ns, "nsm0")
+	conn := s.connect(t, "c1", "nsm0")
 	f := startFlow(t, s.ns, "10.0.1.2")
 	for _, n := range []*lab.Node{s.near, s.far} {
 		members := s.List[:3]
@@ -185,7 +185,7 @@ func TestAcrossAgentIsCutOffFromEtcd(t *testing.T) {
 	f.end(t)
 	awaitAt(t, s.near, "c1", "UP")
 	s.knows(t, s.near, "fw-5")
-	again := s.client.Connect("c1", "fw", s.ns, "nsm0")
+	again := s.connect(t, "c1", "nsm0")
 	if farID(again) != farID(conn) {
 		t.Error("it is another connection")
 	}
@@ -195,7 +195,7 @@ func TestAcrossAgentIsCutOffFromEtcd(t *testing.T) {
 
 func TestAcrossOneMemberOfEtcdIsLost(t *testing.T) {
 	s := newAcross(t, nodes.Options{Nodes: 3})
-	s.client.Connect("c1", "fw", s.ns, "nsm0")
+	s.connect(t, "c1", "nsm0")
 	f := startFlow(t, s.ns, "10.0.1.2")
 	for i, n := range s.List {
 		do(t, n.Host.KillEtcd())

@@ -50,6 +50,19 @@ func (s *across) knows(t *testing.T, n *lab.Node, endpoint string) {
 	})
 }
 
+// connect connects the client, which tries again as every client does: a node is heard of by
+// another watch than its endpoint.
+func (s *across) connect(t *testing.T, id, name string) (conn *networkservice.Connection) {
+	t.Helper()
+	lab.Eventually(t, 10*time.Second, "connection "+id, func() (err error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		conn, err = s.client.Pass(ctx, lab.NewRequest(t, id, "fw", s.ns, name), s.ns)
+		return err
+	})
+	return conn
+}
+
 // farID is the id of a connection's record on the next node: that of the first agent's
 // path segment.
 func farID(conn *networkservice.Connection) string { return conn.Path.PathSegments[1].Id }
@@ -157,7 +170,7 @@ func manyBytes(t *testing.T, from, to *lab.Namespace, address string) {
 
 func TestAcrossConnectAndLeaveNothing(t *testing.T) {
 	s := newAcross(t, nodes.Options{Nodes: 2})
-	conn := s.client.Connect("c1", "fw", s.ns, "nsm0")
+	conn := s.connect(t, "c1", "nsm0")
 	s.ns.Ping(t, "10.0.1.2")
 	s.ns.Ping(t, "fd00:1::2")
 	s.endpoint.Net.Ping(t, "10.0.1.1")
@@ -186,13 +199,13 @@ func TestAcrossConnectAndLeaveNothing(t *testing.T) {
 	})
 	t.Run("a refresh touches nothing", func(t *testing.T) {
 		before := ifindex(t, s.ns, "nsm0")
-		again := s.client.Connect("c1", "fw", s.ns, "nsm0")
+		again := s.connect(t, "c1", "nsm0")
 		if farID(again) != farID(conn) || ifindex(t, s.ns, "nsm0") != before {
 			t.Error("a refresh made another connection")
 		}
 	})
 	t.Run("a second connection has a number of its own", func(t *testing.T) {
-		other := s.client.Connect("c2", "fw", s.ns, "nsm1")
+		other := s.connect(t, "c2", "nsm1")
 		s.ns.Ping(t, "10.0.2.2")
 		s.client.Disconnect(other)
 		s.ns.Ping(t, "10.0.1.2")
@@ -228,7 +241,7 @@ func TestAcrossHalfMadeConnectionsGo(t *testing.T) {
 		defer s.endpoint.Intercept(nil)
 		s.fails(t, "c1", "nsm0", "lo")
 	})
-	s.client.Disconnect(s.client.Connect("c1", "fw", s.ns, "nsm0"))
+	s.client.Disconnect(s.connect(t, "c1", "nsm0"))
 	s.leftNothing(t)
 }
 
