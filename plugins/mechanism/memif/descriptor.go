@@ -64,9 +64,9 @@ func (d descriptor) create(ctx context.Context, key string, spec Memif) error {
 	return nil
 }
 
-// have gives the interface, and its name if it has just been made. It finds it by its tag or, where it may have been made and not finished,
-// by its socket. Else it makes it, and also where its socket was removed by somebody:
-// nobody could ever connect.
+// have gives the interface, and its name if it has just been made. It finds it by its tag or,
+// where it may have been made and not finished, by its socket. Else it makes it, and also
+// where its socket was removed by somebody: nobody could ever connect.
 func (d descriptor) have(ctx context.Context, spec Memif) (_ vppapi.Index, name string, err error) {
 	port, there := d.vpp().Tagged(spec.Tag)
 	index := port.Index

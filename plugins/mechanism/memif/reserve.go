@@ -40,7 +40,8 @@ const (
 
 func (m *Mechanism) reserveFile() string { return filepath.Join(m.o.RunDir, ".memif-reserve") }
 
-// learn notes what VPP has, and with none of it yet has it make room for all that are wanted.
+// learnReserve notes what VPP has. One with nothing is filled with all that is wanted or, if
+// that is little, has room made for more.
 func (m *Mechanism) learnReserve(ctx context.Context, have, want int) {
 	m.reserve.mu.Lock()
 	m.reserve.length = have
