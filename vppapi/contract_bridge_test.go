@@ -147,6 +147,7 @@ func macTable(t *testing.T, e *env) {
 	if all, err := c.MACs(t.Context(), b.Number); err != nil || len(all) != 1 {
 		t.Errorf("it should outlive its port: %+v, %v", all, err)
 	}
+	entry.At = 0
 	for range 2 {
 		ok(t, "delete", c.DeleteMAC(t.Context(), entry))
 	}

@@ -24,8 +24,8 @@ func (c *Client) SetMAC(ctx context.Context, e MACEntry) error {
 	return c.call(ctx, one(addDelMAC(e, true), &l2.L2fibAddDelReply{}))
 }
 
-// DeleteMAC forgets a MAC at an interface. What is not there is no error. An entry outlives
-// its interface in VPP, so it is to be deleted before that.
+// DeleteMAC forgets a MAC at an interface, or wherever it is if that is 0. What is not there
+// is no error. An entry outlives its interface in VPP, which may give its index to another.
 func (c *Client) DeleteMAC(ctx context.Context, e MACEntry) error {
 	return c.call(ctx, one(addDelMAC(e, false), &l2.L2fibAddDelReply{}, api.NO_SUCH_ENTRY))
 }
