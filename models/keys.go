@@ -82,7 +82,9 @@ func (k Keys) BridgeStatus(name string) string { return k.BridgeStatuses() + Esc
 func (k Keys) Members() string { return k.Prefix + "nodes/" + k.Node + "/members/" }
 
 // Member is the key of a member of a bridge on this node.
-func (k Keys) Member(bridge, id string) string { return k.Members() + Escape(bridge) + "/" + Escape(id) }
+func (k Keys) Member(bridge, id string) string {
+	return k.Members() + Escape(bridge) + "/" + Escape(id)
+}
 
 // Addresses is the prefix of all addresses of the members of a bridge, on every node.
 func (k Keys) Addresses(bridge string) string { return k.Prefix + "addresses/" + Escape(bridge) + "/" }

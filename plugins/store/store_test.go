@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -181,5 +182,27 @@ func TestWriteIsAllOrNothing(t *testing.T) {
 	}
 	if revision, err := s.Write(t.Context(), nil, nil); revision != 0 || err != nil {
 		t.Errorf("nothing to write: %d, %v", revision, err)
+	}
+}
+
+func TestCreateAllIsAllOrNothing(t *testing.T) {
+	s := open(t, Config{DataDir: t.TempDir(), Log: testLog(t)})
+	mustPut(t, s, "/c/old", "old")
+	kv := func(key, value string) KV { return KV{Key: key, Value: []byte(value)} }
+	first, err := s.CreateAll(t.Context(), []KV{kv("/c/a", "1"), kv("/c/b", "1")}, []KV{kv("/c/index", "1")}, []string{"/c/old"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.CreateAll(t.Context(), []KV{kv("/c/c", "2"), kv("/c/b", "2")}, []KV{kv("/c/index", "2")}, []string{"/c/a"}); !errors.Is(err, ErrExists) {
+		t.Errorf("one is there: %v", err)
+	}
+	again := mustPut(t, s, "/c/a", "3")
+	kvs, _, err := s.List(t.Context(), "/c/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []KV{{"/c/a", []byte("3"), again, first}, {"/c/b", []byte("1"), first, first}, {"/c/index", []byte("1"), first, first}}
+	if !reflect.DeepEqual(kvs, want) {
+		t.Errorf("%v, want %v", kvs, want)
 	}
 }
