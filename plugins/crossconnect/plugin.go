@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"go.patchbay.dev/models"
+	"go.patchbay.dev/plugins/publish"
 	"go.patchbay.dev/plugins/reconcile"
 	"go.patchbay.dev/plugins/store"
 )
@@ -54,7 +55,7 @@ type Plugin struct {
 	mechanisms map[string]Mechanism
 	joiner     Joiner
 	log        *slog.Logger
-	publisher  *publisher
+	publisher  *publish.Publisher
 
 	ready chan struct{} // closed once what is on record has been handed to the engine
 	stop  context.CancelFunc
@@ -86,7 +87,7 @@ func New(o Options) *Plugin {
 	for _, m := range o.Mechanisms {
 		p.mechanisms[m.Type()] = m
 	}
-	p.publisher = newPublisher(o.Store, o.Keys, o.Log)
+	p.publisher = publish.New(o.Store, o.Keys.Statuses(), o.Log)
 	return p
 }
 
@@ -103,7 +104,7 @@ func (p *Plugin) Start(ctx context.Context) error {
 			p.log.Error("watch of the cross-connects ended", "err", err)
 		}
 	})
-	p.done.Go(func() { p.publisher.run(ctx) })
+	p.done.Go(func() { p.publisher.Run(ctx) })
 	return nil
 }
 
@@ -170,7 +171,7 @@ func (p *Plugin) begin(ctx context.Context) {
 		}
 		return
 	}
-	p.publisher.prune(func(id string) bool { _, _, ok := p.Lookup(id); return ok })
+	p.publisher.Prune(func(id string) bool { _, _, ok := p.Lookup(id); return ok })
 	close(p.ready)
 }
 

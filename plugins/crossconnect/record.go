@@ -82,7 +82,7 @@ func (p *Plugin) update(id string, r *record) {
 			p.said = append(p.said, status)
 		}
 		r.status = status
-		p.publisher.put(id, status)
+		p.publisher.Put(id, status)
 		p.notify(id, r)
 	}
 	p.wake(id)
@@ -109,7 +109,7 @@ func (p *Plugin) unlock() {
 func (p *Plugin) gone(id string, r *record) {
 	delete(p.records, id)
 	p.said = append(p.said, &models.CrossConnectStatus{Id: id})
-	p.publisher.remove(id)
+	p.publisher.Remove(id)
 	r.desired, r.status = nil, nil
 	p.notify(id, r)
 	p.wake(id)
