@@ -86,6 +86,12 @@ func (k Keys) Member(bridge, id string) string {
 	return k.Members() + Escape(bridge) + "/" + Escape(id)
 }
 
+// NodeBridges is the prefix of the bridges that this node says it has members of.
+func (k Keys) NodeBridges() string { return k.Prefix + "nodes/" + k.Node + "/bridges/" }
+
+// NodeBridge is the key of one.
+func (k Keys) NodeBridge(name string) string { return k.NodeBridges() + Escape(name) }
+
 // Addresses is the prefix of all addresses of the members of a bridge, on every node.
 func (k Keys) Addresses(bridge string) string { return k.Prefix + "addresses/" + Escape(bridge) + "/" }
 

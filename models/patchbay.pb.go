@@ -2001,7 +2001,8 @@ func (x *BridgeStatus) GetPeers() []string {
 	return nil
 }
 
-// BridgeNode is mesh/<bridge>/nodes/<node>: that a node has members of a bridge.
+// BridgeNode is mesh/<bridge>/nodes/<node> and nodes/<node>/bridges/<bridge>: that a node has
+// members of a bridge.
 type BridgeNode struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -108,14 +107,14 @@ func (s *Store) Create(ctx context.Context, key string, value []byte) (revision 
 	return s.putIf(ctx, "create", key, value, absent, ErrExists)
 }
 
-// CreateAll writes keys of which none is there yet, all or none; if one is, the error is
-// ErrExists. With them, at the same revision, it writes and deletes others, whatever they are.
-func (s *Store) CreateAll(ctx context.Context, creates, puts []KV, deletes []string) (revision int64, err error) {
-	var absent []clientv3.Cmp
-	for _, kv := range creates {
-		absent = append(absent, clientv3.Compare(clientv3.CreateRevision(kv.Key), "=", 0))
+// WriteIf is Write if each key of same still has the revision given there, 0: is still absent.
+// If one has not, the error is ErrConflict.
+func (s *Store) WriteIf(ctx context.Context, same, puts []KV, deletes []string) (revision int64, err error) {
+	var conds []clientv3.Cmp
+	for _, kv := range same {
+		conds = append(conds, clientv3.Compare(clientv3.ModRevision(kv.Key), "=", kv.Revision))
 	}
-	return s.txn(ctx, "create", "several keys", absent, operations(append(slices.Clip(creates), puts...), deletes), ErrExists)
+	return s.txn(ctx, "write", "several keys", conds, operations(puts, deletes), ErrConflict)
 }
 
 // Replace writes a key that still has the given revision; if it was changed or deleted

@@ -185,23 +185,25 @@ func TestWriteIsAllOrNothing(t *testing.T) {
 	}
 }
 
-func TestCreateAllIsAllOrNothing(t *testing.T) {
+func TestAWriteThatDependsOnOthersIsAllOrNothing(t *testing.T) {
 	s := open(t, Config{DataDir: t.TempDir(), Log: testLog(t)})
-	mustPut(t, s, "/c/old", "old")
 	kv := func(key, value string) KV { return KV{Key: key, Value: []byte(value)} }
-	first, err := s.CreateAll(t.Context(), []KV{kv("/c/a", "1"), kv("/c/b", "1")}, []KV{kv("/c/index", "1")}, []string{"/c/old"})
+	old := mustPut(t, s, "/c/old", "old")
+	first, err := s.WriteIf(t.Context(), []KV{{Key: "/c/a"}, {Key: "/c/old", Revision: old}}, []KV{kv("/c/a", "1"), kv("/c/b", "1")}, []string{"/c/old"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.CreateAll(t.Context(), []KV{kv("/c/c", "2"), kv("/c/b", "2")}, []KV{kv("/c/index", "2")}, []string{"/c/a"}); !errors.Is(err, ErrExists) {
-		t.Errorf("one is there: %v", err)
+	for _, same := range [][]KV{{{Key: "/c/a"}}, {{Key: "/c/c"}, {Key: "/c/b", Revision: old}}, {{Key: "/c/old", Revision: old}}} {
+		if _, err := s.WriteIf(t.Context(), same, []KV{kv("/c/c", "2")}, []string{"/c/a"}); !errors.Is(err, ErrConflict) {
+			t.Errorf("%v: %v", same, err)
+		}
 	}
 	again := mustPut(t, s, "/c/a", "3")
 	kvs, _, err := s.List(t.Context(), "/c/")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []KV{{"/c/a", []byte("3"), again, first}, {"/c/b", []byte("1"), first, first}, {"/c/index", []byte("1"), first, first}}
+	want := []KV{{"/c/a", []byte("3"), again, first}, {"/c/b", []byte("1"), first, first}}
 	if !reflect.DeepEqual(kvs, want) {
 		t.Errorf("%v, want %v", kvs, want)
 	}
