@@ -10,6 +10,9 @@ import (
 	"time"
 )
 
+// ErrFull means that a bridge takes no more: no more members, or a subnet has no more addresses.
+var ErrFull = errors.New("is full")
+
 // BridgeMechanism is the type of a mechanism whose end of a cross-connect is a bridge.
 const BridgeMechanism = "BRIDGE"
 

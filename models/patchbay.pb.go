@@ -1909,8 +1909,8 @@ type BridgeStatus struct {
 	Mtu      uint32 `protobuf:"varint,6,opt,name=mtu,proto3" json:"mtu,omitempty"`
 	// members on this node.
 	Members uint32 `protobuf:"varint,7,opt,name=members,proto3" json:"members,omitempty"`
-	// peers are the nodes that tunnels lead to.
-	Peers         []string `protobuf:"bytes,8,rep,name=peers,proto3" json:"peers,omitempty"`
+	// peers is to how many nodes tunnels lead.
+	Peers         uint32 `protobuf:"varint,8,opt,name=peers,proto3" json:"peers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1994,11 +1994,11 @@ func (x *BridgeStatus) GetMembers() uint32 {
 	return 0
 }
 
-func (x *BridgeStatus) GetPeers() []string {
+func (x *BridgeStatus) GetPeers() uint32 {
 	if x != nil {
 		return x.Peers
 	}
-	return nil
+	return 0
 }
 
 // BridgeNode is mesh/<bridge>/nodes/<node> and nodes/<node>/bridges/<bridge>: that a node has
@@ -2377,7 +2377,7 @@ const file_models_patchbay_proto_rawDesc = "" +
 	"\x03vni\x18\x05 \x01(\rR\x03vni\x12\x10\n" +
 	"\x03mtu\x18\x06 \x01(\rR\x03mtu\x12\x18\n" +
 	"\amembers\x18\a \x01(\rR\amembers\x12\x14\n" +
-	"\x05peers\x18\b \x03(\tR\x05peers\">\n" +
+	"\x05peers\x18\b \x01(\rR\x05peers\">\n" +
 	"\n" +
 	"BridgeNode\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1c\n" +
