@@ -21,6 +21,7 @@ type record struct {
 	revision int64                // of the newest change, a deletion too
 	desired  *models.CrossConnect // the last valid one
 	invalid  string               // why the newest is not valid
+	refused  []byte               // the newest, if it has never been valid
 	deleted  bool
 	ending   bool // it is being taken down, and its deletion is on its way to the disk
 	engine   reconcile.Status
@@ -82,7 +83,7 @@ func (p *Plugin) update(id string, r *record) {
 			p.said = append(p.said, status)
 		}
 		r.status = status
-		p.publisher.put(id, status)
+		p.publisher.Put(id, status)
 		p.notify(id, r)
 	}
 	p.wake(id)
@@ -109,7 +110,7 @@ func (p *Plugin) unlock() {
 func (p *Plugin) gone(id string, r *record) {
 	delete(p.records, id)
 	p.said = append(p.said, &models.CrossConnectStatus{Id: id})
-	p.publisher.remove(id)
+	p.publisher.Remove(id)
 	r.desired, r.status = nil, nil
 	p.notify(id, r)
 	p.wake(id)

@@ -1,4 +1,5 @@
-package crossconnect
+// Package publish writes statuses to etcd beside the work.
+package publish
 
 import (
 	"bytes"
@@ -6,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/store"
@@ -20,52 +23,59 @@ const (
 	retry = time.Second
 )
 
-// publisher writes statuses to etcd beside the work: the newest of each record, and
-// none that is there already.
-type publisher struct {
-	store Store
-	keys  models.Keys
-	log   *slog.Logger
-	work  chan struct{} // of size one: there is something to write
+// Store is what this room needs of plugins/store.
+type Store interface {
+	List(ctx context.Context, prefix string) ([]store.KV, int64, error)
+	Write(ctx context.Context, puts []store.KV, deletes []string) (int64, error)
+}
+
+// Publisher writes the statuses under one prefix: the newest of each record, and none that
+// is there already. Its methods may be called at the same time.
+type Publisher struct {
+	store  Store
+	prefix string
+	log    *slog.Logger
+	work   chan struct{} // of size one: there is something to write
 
 	mu     sync.Mutex
-	dirty  map[string]*models.CrossConnectStatus // nil: to be removed
-	exists func(id string) bool                  // once set: statuses of other ids are removed
+	dirty  map[string]proto.Message // nil: to be removed
+	exists func(id string) bool     // once set: statuses of other ids are removed
 }
 
-func newPublisher(s Store, keys models.Keys, log *slog.Logger) *publisher {
-	return &publisher{store: s, keys: keys, log: log, work: make(chan struct{}, 1), dirty: map[string]*models.CrossConnectStatus{}}
+// New makes a Publisher of the statuses under a prefix, which ends with a slash.
+func New(s Store, prefix string, log *slog.Logger) *Publisher {
+	return &Publisher{store: s, prefix: prefix, log: log, work: make(chan struct{}, 1), dirty: map[string]proto.Message{}}
 }
 
-// put has the status of a record written soon. The message must not change any more.
-func (w *publisher) put(id string, s *models.CrossConnectStatus) {
+// Put has the status of a record written soon. The message must not change any more.
+func (w *Publisher) Put(id string, s proto.Message) {
 	w.mu.Lock()
 	w.dirty[id] = s
 	w.mu.Unlock()
 	w.kick()
 }
 
-// remove has the status of a record removed soon.
-func (w *publisher) remove(id string) { w.put(id, nil) }
+// Remove has the status of a record removed soon.
+func (w *Publisher) Remove(id string) { w.Put(id, nil) }
 
-// prune has every status removed of whose id exists says no: what a record left that was
+// Prune has every status removed of whose id exists says no: what a record left that was
 // deleted while the agent was away.
-func (w *publisher) prune(exists func(id string) bool) {
+func (w *Publisher) Prune(exists func(id string) bool) {
 	w.mu.Lock()
 	w.exists = exists
 	w.mu.Unlock()
 	w.kick()
 }
 
-func (w *publisher) kick() {
+func (w *Publisher) kick() {
 	select {
 	case w.work <- struct{}{}:
 	default:
 	}
 }
 
-// run writes until ctx ends.
-func (w *publisher) run(ctx context.Context) {
+// Run writes until ctx ends.
+func (w *Publisher) Run(ctx context.Context) {
 	written, err := w.load(ctx)
 	for err != nil {
 		if !pause(ctx, retry) {
@@ -93,14 +103,14 @@ func (w *publisher) run(ctx context.Context) {
 }
 
 // load reads what is in etcd, so that a restart writes nothing again.
-func (w *publisher) load(ctx context.Context) (map[string][]byte, error) {
-	kvs, _, err := w.store.List(ctx, w.keys.Statuses())
+func (w *Publisher) load(ctx context.Context) (map[string][]byte, error) {
+	kvs, _, err := w.store.List(ctx, w.prefix)
 	if err != nil {
 		return nil, err
 	}
 	written := make(map[string][]byte, len(kvs))
 	for _, kv := range kvs {
-		if id, err := models.Name(w.keys.Statuses(), kv.Key); err == nil {
+		if id, err := models.Name(w.prefix, kv.Key); err == nil {
 			written[id] = kv.Value
 		}
 	}
@@ -108,10 +118,10 @@ func (w *publisher) load(ctx context.Context) (map[string][]byte, error) {
 }
 
 // flush writes what is dirty; what fails stays dirty.
-func (w *publisher) flush(ctx context.Context, written map[string][]byte) error {
+func (w *Publisher) flush(ctx context.Context, written map[string][]byte) error {
 	w.mu.Lock()
 	dirty, exists := w.dirty, w.exists
-	w.dirty, w.exists = map[string]*models.CrossConnectStatus{}, nil
+	w.dirty, w.exists = map[string]proto.Message{}, nil
 	w.mu.Unlock()
 	if exists != nil {
 		for id := range written {
@@ -152,8 +162,8 @@ type changes struct {
 }
 
 // add adds a status, unless that is what is written already.
-func (c *changes) add(w *publisher, written map[string][]byte, id string, s *models.CrossConnectStatus) error {
-	key := w.keys.Status(id)
+func (c *changes) add(w *Publisher, written map[string][]byte, id string, s proto.Message) error {
+	key := w.prefix + models.Escape(id)
 	if s == nil {
 		if _, there := written[id]; there {
 			c.ids, c.deletes = append(c.ids, id), append(c.deletes, key)
@@ -168,7 +178,7 @@ func (c *changes) add(w *publisher, written map[string][]byte, id string, s *mod
 }
 
 // again keeps a status for the next flush, unless a newer one has come.
-func (w *publisher) again(id string, s *models.CrossConnectStatus) {
+func (w *Publisher) again(id string, s proto.Message) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if _, newer := w.dirty[id]; !newer {
@@ -177,7 +187,7 @@ func (w *publisher) again(id string, s *models.CrossConnectStatus) {
 }
 
 // write writes what was gathered and begins anew; what fails stays gathered.
-func (w *publisher) write(ctx context.Context, written map[string][]byte, c *changes) error {
+func (w *Publisher) write(ctx context.Context, written map[string][]byte, c *changes) error {
 	if len(c.ids) == 0 {
 		return nil
 	}
@@ -188,7 +198,7 @@ func (w *publisher) write(ctx context.Context, written map[string][]byte, c *cha
 		delete(written, id)
 	}
 	for _, kv := range c.puts {
-		if id, err := models.Name(w.keys.Statuses(), kv.Key); err == nil {
+		if id, err := models.Name(w.prefix, kv.Key); err == nil {
 			written[id] = kv.Value
 		}
 	}
