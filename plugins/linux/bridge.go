@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink/nl"
@@ -32,6 +33,34 @@ type BridgePort struct {
 	// Suppress: ARP and neighbour discovery for who is known to be there do not go out; the
 	// bridge answers.
 	Suppress bool
+}
+
+// Aliases of a bridge's interfaces end in what they are.
+const (
+	bridgeSuffix = ":bridge"
+	meshSuffix   = ":mesh"
+)
+
+// BridgeName is the name of the interface of the bridge that a name stands for.
+func (n *Namespaces) BridgeName(name string) string { return n.ownName("pbb", name) }
+
+// BridgeAlias is how users see it in `ip link`: patchbay:<name>:bridge.
+func BridgeAlias(name string) string { return tagPrefix + name + bridgeSuffix }
+
+// MeshName is the name of the bridge's tunnel to other nodes.
+func (n *Namespaces) MeshName(name string) string { return n.ownName("pbv", name) }
+
+// MeshAlias is how users see it in `ip link`: patchbay:<name>:mesh.
+func MeshAlias(name string) string { return tagPrefix + name + meshSuffix }
+
+// ParseBridge reads an alias of either; the other is told from it by its kind.
+func ParseBridge(alias string) (name string, ok bool) {
+	rest, ok := strings.CutPrefix(alias, tagPrefix)
+	if name, is := strings.CutSuffix(rest, bridgeSuffix); ok && is {
+		return name, true
+	}
+	name, is := strings.CutSuffix(rest, meshSuffix)
+	return name, ok && is
 }
 
 // ErrBridgeTaken: something that is not ours has the name of a bridge.

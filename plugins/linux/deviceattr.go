@@ -35,10 +35,16 @@ func (v VXLAN) data() (a attributes) {
 		local, remote = nl.IFLA_VXLAN_LOCAL6, nl.IFLA_VXLAN_GROUP6
 	}
 	a.add(local, v.Local.AsSlice())
-	learn := []byte{0} // with one peer, nobody else leads frames away
 	if v.Remote.IsValid() {
 		a.add(remote, v.Remote.AsSlice())
-	} else {
+	}
+	return append(a, v.learning()...)
+}
+
+// learning: with one peer, nobody else leads frames away.
+func (v VXLAN) learning() (a attributes) {
+	learn := []byte{0}
+	if !v.Remote.IsValid() {
 		a.add(nl.IFLA_VXLAN_AGEING, nl.Uint32Attr(v.Age))
 		if v.Learn {
 			learn[0] = 1

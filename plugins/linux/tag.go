@@ -75,11 +75,13 @@ type Tag struct {
 }
 
 // String is the tag as users see it in `ip link`: patchbay:<id>:<side>.
-func (t Tag) String() string { return "patchbay:" + t.ID + ":" + string(t.Side) }
+func (t Tag) String() string { return tagPrefix + t.ID + ":" + string(t.Side) }
+
+const tagPrefix = "patchbay:"
 
 // ParseTag reads an alias; ok is false if it is not one of ours.
 func ParseTag(alias string) (t Tag, ok bool) {
-	rest, ok := strings.CutPrefix(alias, "patchbay:")
+	rest, ok := strings.CutPrefix(alias, tagPrefix)
 	id, side, found := strings.Cut(rest, ":")
 	t = Tag{ID: id, Side: Side(side)}
 	w, _ := t.Workload()

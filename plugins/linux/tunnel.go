@@ -30,6 +30,19 @@ func (n *Namespaces) CreateMesh(bridge int, name string, mac MAC, mtu int, v VXL
 	return errors.Join(err, own.Close())
 }
 
+// SetMesh changes in place what such a device learns, and for how long.
+func (n *Namespaces) SetMesh(index int, v VXLAN) error {
+	h := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	h.Index = int32(index)
+	err := n.at(func(c *conn) error {
+		return c.one(newRequest(unix.RTM_NEWLINK, 0, h, linkInfo(kindVXLAN, v.learning())))
+	})
+	if err != nil {
+		return fmt.Errorf("change interface %d: %w", index, err)
+	}
+	return nil
+}
+
 // create is CreateDevice, with attributes of the interface beside those of an end.
 func (n *Namespaces) create(e End, d Device, more ...nl.NetlinkRequestData) error {
 	err := n.createDevice(e, d, more...)
