@@ -54,7 +54,7 @@ type Plugin struct {
 	mechanisms map[string]Mechanism
 	joiner     Joiner
 	log        *slog.Logger
-	publisher  *publisher
+	statuses   *store.Mirror
 
 	ready chan struct{} // closed once what is on record has been handed to the engine
 	stop  context.CancelFunc
@@ -86,7 +86,7 @@ func New(o Options) *Plugin {
 	for _, m := range o.Mechanisms {
 		p.mechanisms[m.Type()] = m
 	}
-	p.publisher = newPublisher(o.Store, o.Keys, o.Log)
+	p.statuses = store.NewMirror(o.Store, o.Keys.Statuses(), p.tellStatus, o.Log)
 	return p
 }
 
@@ -103,7 +103,7 @@ func (p *Plugin) Start(ctx context.Context) error {
 			p.log.Error("watch of the cross-connects ended", "err", err)
 		}
 	})
-	p.done.Go(func() { p.publisher.run(ctx) })
+	p.done.Go(func() { p.statuses.Run(ctx) })
 	return nil
 }
 
@@ -170,7 +170,7 @@ func (p *Plugin) begin(ctx context.Context) {
 		}
 		return
 	}
-	p.publisher.prune(func(id string) bool { _, _, ok := p.Lookup(id); return ok })
+	p.statuses.TouchAll() // some are of records that were deleted while the agent was away
 	close(p.ready)
 }
 

@@ -170,7 +170,7 @@ func (m *Manager) Start(context.Context) error {
 	m.done.Go(m.followNodes)
 	m.done.Go(m.followEndpoints)
 	m.done.Go(m.durables.run)
-	m.done.Go(m.durables.publish)
+	m.done.Go(func() { m.durables.statuses.Run(m.run) })
 	m.done.Go(func() {
 		for _, c := range []chan struct{}{m.registry.loaded, m.nodes.loaded} {
 			select {
