@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -66,11 +67,17 @@ type Plugin struct {
 
 	mu       sync.Mutex
 	bridges  map[string]*bridge
-	services map[string]string // bridge by the network service that it answers
-	of       map[string]string // bridge by the id of its member
+	services map[string]string   // bridge by the network service that it answers
+	of       map[string]onRecord // by the id of a member
 	claims   map[string]map[string]*claim
 	revision int64 // the newest that the watch has delivered
 	node     Node
+}
+
+// onRecord is a member as its cross-connect has it.
+type onRecord struct {
+	bridge string
+	has    *models.Member
 }
 
 // bridge is what this room knows of one bridge.
@@ -101,7 +108,7 @@ func New(o Options) *Plugin {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &Plugin{Options: o, read: make(chan struct{}), bridges: map[string]*bridge{}, services: map[string]string{},
-		of: map[string]string{}, claims: map[string]map[string]*claim{}}
+		of: map[string]onRecord{}, claims: map[string]map[string]*claim{}}
 	p.publisher = publish.New(o.Store, o.Keys.BridgeStatuses(), o.Log)
 	p.run, p.stop = context.WithCancel(context.Background())
 	return p
@@ -169,7 +176,7 @@ func (p *Plugin) Changed(id string, desired *models.CrossConnect, gone bool) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if old := p.of[id]; old != name {
+	if old := p.of[id].bridge; old != name {
 		if old != "" {
 			p.leave(p.bridges[old], id)
 		}
@@ -177,6 +184,18 @@ func (p *Plugin) Changed(id string, desired *models.CrossConnect, gone bool) {
 			p.join(p.bridge(name), id)
 		}
 	}
+	if name != "" {
+		p.of[id] = onRecord{name, p.memberOf(desired)}
+	}
+}
+
+// memberOf is what a record has its member take.
+func (p *Plugin) memberOf(x *models.CrossConnect) *models.Member {
+	m := &models.Member{Node: p.Keys.Node, Connection: x.Id, Mac: p.macOf(x.Id), Addresses: x.Client.Addresses}
+	if mac, err := net.ParseMAC(x.Client.Mac); err == nil {
+		m.Mac = mac.String()
+	}
+	return m
 }
 
 // bridge gives what is known of a bridge, which may be nothing yet. p.mu is held.
@@ -191,7 +210,7 @@ func (p *Plugin) bridge(name string) *bridge {
 
 // join takes in a member; the first makes the bridge on this node. p.mu is held.
 func (p *Plugin) join(b *bridge, id string) {
-	p.of[id], b.members[id] = b.name, true
+	b.members[id] = true
 	if b.mesh == nil {
 		p.enter(b)
 		p.apply(b)
