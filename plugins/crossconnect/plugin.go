@@ -188,19 +188,25 @@ func (p *Plugin) put(changes []reconcile.Change, kv store.KV) []reconcile.Change
 	if kv.Revision <= r.revision && !r.deleted {
 		return changes // known: a snapshot repeats what did not change
 	}
-	r.revision, r.deleted, r.ending, r.invalid = kv.Revision, false, false, ""
+	r.revision, r.deleted, r.ending, r.invalid, r.refused = kv.Revision, false, false, "", nil
 	x, values, err := p.read(id, kv.Value)
 	if err != nil {
-		// What was programmed before stays; the status says what is wrong.
-		r.invalid = err.Error()
-		r.settled = kv.Revision
-		p.log.Warn("cross-connect refused", "connection", id, "err", err)
-		p.update(id, r)
+		r.refused = kv.Value
+		p.refuse(id, r, err)
 		return changes
 	}
 	r.desired = x
 	p.notify(id, r)
 	return append(changes, reconcile.Change{Group: id, Revision: kv.Revision, Values: values})
+}
+
+// refuse answers a record that is not valid: what was programmed before stays, and the status
+// says what is wrong.
+func (p *Plugin) refuse(id string, r *record, err error) {
+	r.invalid = err.Error()
+	r.settled = r.revision
+	p.log.Warn("cross-connect refused", "connection", id, "err", err)
+	p.update(id, r)
 }
 
 func (p *Plugin) remove(changes []reconcile.Change, id string, revision int64) []reconcile.Change {

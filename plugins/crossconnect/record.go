@@ -21,6 +21,7 @@ type record struct {
 	revision int64                // of the newest change, a deletion too
 	desired  *models.CrossConnect // the last valid one
 	invalid  string               // why the newest is not valid
+	refused  []byte               // the newest, if it has never been valid
 	deleted  bool
 	ending   bool // it is being taken down, and its deletion is on its way to the disk
 	engine   reconcile.Status

@@ -3,6 +3,7 @@ package linux
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"strings"
@@ -50,6 +51,16 @@ const portSuffix = "-port"
 // Port is the tag's counterpart: the end of the workload's pair that is in the agent's own
 // namespace, for a forwarder.
 func (t Tag) Port() Tag { return Tag{t.ID, t.Side + portSuffix} }
+
+// PortName is the name of the outer end of a workload's pair. It is the agent's own, for the
+// ends of several agents may be in one namespace.
+func (n *Namespaces) PortName(workload Tag) string { return n.ownName("pb", workload.String()) }
+
+// ownName derives a name of an interface in the agent's own namespace.
+func (n *Namespaces) ownName(prefix, of string) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", of, n.group))
+	return prefix + hex.EncodeToString(sum[:5])
+}
 
 // Workload is the tag of the workload's end; port tells that t was that of the other.
 func (t Tag) Workload() (w Tag, port bool) {

@@ -121,6 +121,17 @@ func (m *Mechanism[T]) Attach(x *models.CrossConnect, side models.Side) (models.
 	return port, []reconcile.Value{{Key: port.Key, Spec: spec}}, nil
 }
 
+// Between renders a tunnel of Ethernet frames with mtu bytes of payload that is no side of a
+// cross-connect: VPP shows it under an id that none can have.
+func (m *Mechanism[T]) Between(id string, t T, mtu int) (models.Port, reconcile.Value) {
+	spec := Interface[T]{Tag: models.Tag(id, models.EndpointSide), Tunnel: t}
+	if mtu != 0 {
+		spec.MTU = mtu + ethernetHeader
+	}
+	port := models.Port{Key: m.key(id, models.EndpointSide), Tag: spec.Tag, Ethernet: true}
+	return port, reconcile.Value{Key: port.Key, Spec: spec}
+}
+
 func (m *Mechanism[T]) key(id string, side models.Side) string {
 	return m.name + "/" + id + "/" + string(side)
 }

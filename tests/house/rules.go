@@ -29,6 +29,7 @@ var Rooms = []Room{
 	{Folder: "plugins/manager", Rooms: []string{"models", "negotiation", "plugins/store", "plugins/fdpass", "plugins/identity"},
 		Libs: []string{"github.com/networkservicemesh/api", "github.com/google/uuid", grpc, protobuf}},
 	{Folder: "plugins/tunnel", Rooms: []string{"models", "plugins/reconcile", "vppapi"}},
+	{Folder: "plugins/bridge", Rooms: []string{"models", "plugins/bridge", "plugins/linux", "plugins/reconcile", "plugins/store", "vppapi"}, Libs: []string{protobuf, sys}},
 	{Folder: "plugins/mechanism", Rooms: []string{"models", "negotiation", "plugins/reconcile", "vppapi", "plugins/linux", "plugins/tunnel"},
 		Libs: []string{sys}},
 	{Folder: "plugins/admin", Rooms: []string{"models", "negotiation", "plugins/admin", "plugins/crossconnect", "plugins/fdpass", "plugins/manager", "plugins/store"},

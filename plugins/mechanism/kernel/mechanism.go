@@ -37,6 +37,7 @@ type Mechanism struct {
 	looks   looks
 	lost    func(key string) // tells the engine of damage
 
+	here  func() bool    // see WithBridges
 	vpp   *vppapi.Client // nil: this node has no VPP
 	ports *vppapi.Ports
 	room  func() error // says why VPP has no room for one more interface
@@ -54,6 +55,13 @@ func (m *Mechanism) WithVPP(vpp *vppapi.Client, mode vppapi.RxMode, placer *vppa
 	m.ports.Placer, m.taps.ports.Placer = placer, placer
 	m.making = make(chan struct{}, maxMaking)
 	m.ns.WithTaps()
+	return m
+}
+
+// WithBridges has workloads be attached to bridges of the kernel's, not of VPP's, whenever
+// here says so. It is called before Register.
+func (m *Mechanism) WithBridges(here func() bool) *Mechanism {
+	m.here = here
 	return m
 }
 

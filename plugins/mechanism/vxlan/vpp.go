@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"go.patchbay.dev/models"
+	"go.patchbay.dev/plugins/reconcile"
 	"go.patchbay.dev/plugins/tunnel"
 	"go.patchbay.dev/vppapi"
 )
@@ -37,4 +38,10 @@ func port(_ string, p tunnel.Params, at tunnel.Place) (out tunnel.Port[vppapi.VX
 		out.MAC, out.PeerMAC = macs(v, at)
 	}
 	return out, nil
+}
+
+// Between renders a tunnel of VPP's that a bridge has to another node, see
+// [tunnel.Mechanism.Between].
+func (m *Mechanism) Between(id string, local, remote netip.Addr, vni uint32, mtu int) (models.Port, reconcile.Value) {
+	return m.Mechanism.Between(id, vppapi.VXLAN{Local: local, Remote: remote, LocalPort: defaultPort, RemotePort: defaultPort, VNI: vni}, mtu)
 }
