@@ -18,7 +18,7 @@ type Dataplane interface {
 	// local and peers are of one address family.
 	Mesh(d Domain, local netip.Addr, peers []netip.Addr) ([]reconcile.Value, error)
 	// Member renders the port of connection id and its static MACs. port is where its
-	// workload is attached; it must carry Ethernet.
+	// workload is attached; it must carry Ethernet, and is joined when port.Needs is there.
 	Member(id string, d Domain, port models.Port) ([]reconcile.Value, error)
 	// Look tells what is there now of a bridge. It asks the dataplane. The error wraps
 	// ErrNoBridge if there is none.

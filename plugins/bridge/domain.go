@@ -127,7 +127,7 @@ func (p *Plugin) tell(b *bridge) {
 	if s == nil {
 		if b.status != nil {
 			b.status = nil
-			p.publisher.Remove(b.name)
+			p.statuses.Touch(b.name)
 		}
 		return
 	}
@@ -135,7 +135,22 @@ func (p *Plugin) tell(b *bridge) {
 		p.Log.Info("bridge", "bridge", b.name, "state", s.State.String(), "reason", s.Reason)
 	}
 	b.status = s
-	p.publisher.Put(b.name, s)
+	p.statuses.Touch(b.name)
+}
+
+// tellStatus is a bridge's status as it is written to etcd.
+func (p *Plugin) tellStatus(name string) (data []byte, there bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := p.bridges[name]
+	if b == nil || b.status == nil {
+		return nil, b != nil && b.mesh != nil
+	}
+	data, err := models.Marshal(b.status)
+	if err != nil {
+		p.Log.Error("a status cannot be written", "bridge", name, "err", err)
+	}
+	return data, true
 }
 
 // status puts together what the record, the engine and the other nodes say; nil: this node

@@ -96,7 +96,7 @@ func (m Mechanism) Member(x *models.CrossConnect, port models.Port) ([]reconcile
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	b := m.bridges[name]
-	spec := Membership{Bridge: name, ID: x.Id, MAC: mac.String(), Addresses: x.Client.Addresses, Port: port.Key, Unknown: b == nil || b.desired == nil && !b.deleted}
+	spec := Membership{Bridge: name, ID: x.Id, MAC: mac.String(), Addresses: x.Client.Addresses, Unknown: b == nil || b.desired == nil && !b.deleted}
 	for i, s := range x.Client.Addresses {
 		if b != nil && b.desired != nil && gateway(b.desired, bare(s)) {
 			return nil, field(fmt.Sprintf("client.addresses[%d]", i), "%s is the gateway of bridge %s; use another", s, name)
@@ -106,7 +106,7 @@ func (m Mechanism) Member(x *models.CrossConnect, port models.Port) ([]reconcile
 	if b == nil || b.desired == nil {
 		return values, nil
 	}
-	port.Key = values[0].Key
+	port.Needs = values[0].Key
 	more, err := m.Dataplane().Member(x.Id, m.domain(b), port)
 	return append(values, more...), err
 }

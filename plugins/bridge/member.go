@@ -22,7 +22,6 @@ type Membership struct {
 	Bridge, ID string
 	MAC        string
 	Addresses  []string // in CIDR form
-	Port       string   // key of what attaches its workload
 	Unknown    bool     // there is no such bridge
 }
 
@@ -31,15 +30,12 @@ func memberKey(bridge, id string) string { return KindMember + "/" + bridge + "/
 // members is the descriptor of memberships; their world is etcd.
 type members struct{ *Plugin }
 
-// Dependencies are what is attached and, while it is not there, the bridge.
-func (d members) Dependencies(_ string, m Membership) (keys []string) {
+// Dependencies are the bridge while it is not there; then it is the port that needs it.
+func (d members) Dependencies(_ string, m Membership) []string {
 	if m.Unknown {
-		keys = append(keys, KindBridge+"/"+m.Bridge)
+		return []string{KindBridge + "/" + m.Bridge}
 	}
-	if m.Port != "" {
-		keys = append(keys, m.Port)
-	}
-	return keys
+	return nil
 }
 
 func (d members) Equal(found, want Membership) bool {

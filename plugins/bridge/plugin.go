@@ -3,12 +3,12 @@ package bridge
 import (
 	"context"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
 
 	"go.patchbay.dev/models"
-	"go.patchbay.dev/plugins/publish"
 	"go.patchbay.dev/plugins/reconcile"
 	"go.patchbay.dev/plugins/store"
 )
@@ -57,7 +57,7 @@ type Options struct {
 // Plugin is the room at work. Its methods may be called at any time.
 type Plugin struct {
 	Options
-	publisher *publish.Publisher
+	statuses *store.Mirror
 
 	run  context.Context // ends when the room stops
 	stop context.CancelFunc
@@ -66,11 +66,17 @@ type Plugin struct {
 
 	mu       sync.Mutex
 	bridges  map[string]*bridge
-	services map[string]string // bridge by the network service that it answers
-	of       map[string]string // bridge by the id of its member
+	services map[string]string   // bridge by the network service that it answers
+	of       map[string]onRecord // by the id of a member
 	claims   map[string]map[string]*claim
 	revision int64 // the newest that the watch has delivered
 	node     Node
+}
+
+// onRecord is a member as its cross-connect has it.
+type onRecord struct {
+	bridge string
+	has    *models.Member
 }
 
 // bridge is what this room knows of one bridge.
@@ -101,8 +107,8 @@ func New(o Options) *Plugin {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &Plugin{Options: o, read: make(chan struct{}), bridges: map[string]*bridge{}, services: map[string]string{},
-		of: map[string]string{}, claims: map[string]map[string]*claim{}}
-	p.publisher = publish.New(o.Store, o.Keys.BridgeStatuses(), o.Log)
+		of: map[string]onRecord{}, claims: map[string]map[string]*claim{}}
+	p.statuses = store.NewMirror(o.Store, o.Keys.BridgeStatuses(), p.tellStatus, o.Log)
 	p.run, p.stop = context.WithCancel(context.Background())
 	return p
 }
@@ -114,7 +120,7 @@ func (p *Plugin) Start(context.Context) error {
 			p.Log.Error("watch of the bridges ended", "err", err)
 		}
 	})
-	p.done.Go(func() { p.publisher.Run(p.run) })
+	p.done.Go(func() { p.statuses.Run(p.run) })
 	return nil
 }
 
@@ -152,11 +158,7 @@ func (p *Plugin) Load(ctx context.Context) error {
 			return err
 		}
 	}
-	p.publisher.Prune(func(name string) bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return p.bridges[name] != nil && p.bridges[name].mesh != nil
-	})
+	p.statuses.TouchAll() // some are of bridges whose last member went while the agent was away
 	return nil
 }
 
@@ -169,7 +171,7 @@ func (p *Plugin) Changed(id string, desired *models.CrossConnect, gone bool) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if old := p.of[id]; old != name {
+	if old := p.of[id].bridge; old != name {
 		if old != "" {
 			p.leave(p.bridges[old], id)
 		}
@@ -177,6 +179,18 @@ func (p *Plugin) Changed(id string, desired *models.CrossConnect, gone bool) {
 			p.join(p.bridge(name), id)
 		}
 	}
+	if name != "" {
+		p.of[id] = onRecord{name, p.memberOf(desired)}
+	}
+}
+
+// memberOf is what a record has its member take.
+func (p *Plugin) memberOf(x *models.CrossConnect) *models.Member {
+	m := &models.Member{Node: p.Keys.Node, Connection: x.Id, Mac: p.macOf(x.Id), Addresses: x.Client.Addresses}
+	if mac, err := net.ParseMAC(x.Client.Mac); err == nil {
+		m.Mac = mac.String()
+	}
+	return m
 }
 
 // bridge gives what is known of a bridge, which may be nothing yet. p.mu is held.
@@ -191,7 +205,7 @@ func (p *Plugin) bridge(name string) *bridge {
 
 // join takes in a member; the first makes the bridge on this node. p.mu is held.
 func (p *Plugin) join(b *bridge, id string) {
-	p.of[id], b.members[id] = b.name, true
+	b.members[id] = true
 	if b.mesh == nil {
 		p.enter(b)
 		p.apply(b)

@@ -57,17 +57,24 @@ func (p *Plugin) Admit(ctx context.Context, bridge, id string, asked []string) (
 	return m, b.Gateways, mtu, err
 }
 
-// Release gives back what a connection has in a bridge that did not come to be a member.
+// Release has a connection have what is on its record, and nothing if that does not lead to
+// the bridge: what Admit has taken since is given back.
 func (p *Plugin) Release(bridge, id string) {
-	p.mu.Lock()
-	_, member := p.of[id]
-	p.mu.Unlock()
-	if member || p.run.Err() != nil {
-		return
+	if p.run.Err() != nil {
+		return // the next agent finds what no record names
 	}
+	p.mu.Lock()
+	record := p.of[id]
+	p.mu.Unlock()
 	ctx, cancel := context.WithTimeout(p.run, writeTimeout)
 	defer cancel()
-	if err := p.release(ctx, bridge, id); err != nil {
+	var err error
+	if record.bridge == bridge {
+		err = p.claim(ctx, bridge, record.has)
+	} else {
+		err = p.release(ctx, bridge, id)
+	}
+	if err != nil {
 		p.Log.Warn("addresses are given back later", "bridge", bridge, "connection", id, "err", err)
 		time.AfterFunc(vniAgain, func() { p.Release(bridge, id) })
 	}

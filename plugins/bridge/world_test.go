@@ -87,7 +87,7 @@ func (d *plane) Mesh(m Domain, local netip.Addr, peers []netip.Addr) (all []reco
 }
 
 func (d *plane) Member(id string, m Domain, port models.Port) ([]reconcile.Value, error) {
-	return []reconcile.Value{{Key: "thing/port/" + m.Name + "/" + id, Spec: thing{"port", port.Key + " thing/domain/" + m.Name}}}, nil
+	return []reconcile.Value{{Key: "thing/port/" + m.Name + "/" + id, Spec: thing{"port", port.Key + " " + port.Needs + " thing/domain/" + m.Name}}}, nil
 }
 
 func (d *plane) Look(context.Context, string) (State, error) { return State{}, ErrNoBridge }

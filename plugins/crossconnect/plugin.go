@@ -10,7 +10,6 @@ import (
 	"sync"
 
 	"go.patchbay.dev/models"
-	"go.patchbay.dev/plugins/publish"
 	"go.patchbay.dev/plugins/reconcile"
 	"go.patchbay.dev/plugins/store"
 )
@@ -55,7 +54,7 @@ type Plugin struct {
 	mechanisms map[string]Mechanism
 	joiner     Joiner
 	log        *slog.Logger
-	publisher  *publish.Publisher
+	statuses   *store.Mirror
 
 	ready chan struct{} // closed once what is on record has been handed to the engine
 	stop  context.CancelFunc
@@ -87,7 +86,7 @@ func New(o Options) *Plugin {
 	for _, m := range o.Mechanisms {
 		p.mechanisms[m.Type()] = m
 	}
-	p.publisher = publish.New(o.Store, o.Keys.Statuses(), o.Log)
+	p.statuses = store.NewMirror(o.Store, o.Keys.Statuses(), p.tellStatus, o.Log)
 	return p
 }
 
@@ -104,7 +103,7 @@ func (p *Plugin) Start(ctx context.Context) error {
 			p.log.Error("watch of the cross-connects ended", "err", err)
 		}
 	})
-	p.done.Go(func() { p.publisher.Run(ctx) })
+	p.done.Go(func() { p.statuses.Run(ctx) })
 	return nil
 }
 
@@ -171,7 +170,7 @@ func (p *Plugin) begin(ctx context.Context) {
 		}
 		return
 	}
-	p.publisher.Prune(func(id string) bool { _, _, ok := p.Lookup(id); return ok })
+	p.statuses.TouchAll() // some are of records that were deleted while the agent was away
 	close(p.ready)
 }
 

@@ -37,6 +37,14 @@ type hop struct {
 	offers   []string      // mechanism types to offer it, best first
 }
 
+// bridge is the bridge of this node that it is; empty: it is none.
+func (h *hop) bridge() string {
+	if name, ok := bridgeOf(h.url); ok {
+		return name
+	}
+	return ""
+}
+
 const nodeScheme = "node://"
 
 // nodeURL stands for the agent of another node, wherever it is reached now.
@@ -54,9 +62,12 @@ func (m *Manager) hopTo(ctx context.Context, r *request, e *models.Endpoint) (*h
 	if next.node == nil && r.record.GetRequest().GetEndpointUrl() == next.url {
 		next.node = m.nodes.await(ctx, e.Node)
 	}
+	lost := m.links.lost(next.url)
 	switch {
 	case next.node == nil:
 		return nil, status.Errorf(codes.Unavailable, "node %s is gone", e.Node)
+	case lost != "":
+		return nil, status.Error(codes.Unavailable, lost)
 	case m.Tunnels == nil || m.Identity == nil:
 		return nil, status.Errorf(codes.FailedPrecondition, "it is on node %s, and this node has no identity for other nodes: set grpc.tls here", e.Node)
 	case next.node.Url == "":

@@ -3,12 +3,15 @@ package store
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"strings"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 )
 
@@ -61,7 +64,7 @@ func (c external) connect(ctx context.Context) (*session, error) {
 		client.Close()
 		return nil, errTemporary{err}
 	}
-	ses.client = client
+	ses.client, ses.leases = client, pb.NewLeaseClient(client.ActiveConnection())
 	ses.revision = p.revision
 	ses.serve = func(func(error)) error { return p.serve(ses) }
 	ses.close = func() { client.Close() }
@@ -95,6 +98,9 @@ func (p *prober) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	r, err := p.client.Get(ctx, p.key, clientv3.WithKeysOnly())
+	if errors.Is(err, context.DeadlineExceeded) || code(err) == codes.DeadlineExceeded {
+		return errLate
+	}
 	if err != nil {
 		return unavailable("%s", reason(err))
 	}
@@ -105,7 +111,12 @@ func (p *prober) probe(ctx context.Context) error {
 	return nil
 }
 
-// serve returns when etcd no longer answers.
+// errLate is what an etcd that hangs gives, and one that has too much to do.
+var errLate = unavailable("no answer in time")
+
+// serve returns when etcd no longer answers. One that is late and has told of a change, or
+// renewed a lease, in the meantime is busy: if the session ended, all that is watched would be
+// read again, by every agent, and it had more to do.
 func (p *prober) serve(ses *session) error {
 	conn := p.client.ActiveConnection()
 	go func() {
@@ -123,9 +134,12 @@ func (p *prober) serve(ses *session) error {
 				continue
 			}
 		}
-		if err := p.probe(ses.ctx); err != nil {
+		err := p.probe(ses.ctx)
+		switch {
+		case err == nil:
+			ses.answered()
+		case !errors.Is(err, errLate) || ses.quiet() >= probeTimeout:
 			return err
 		}
-		ses.answered()
 	}
 }

@@ -15,7 +15,7 @@ type Maker[T comparable] struct {
 	Plugin vppapi.Plugin
 	Create func(*vppapi.Client, context.Context, T) (vppapi.Index, error)
 	Delete func(*vppapi.Client, context.Context, vppapi.Index, T) error
-	List   func(*vppapi.Client, context.Context) ([]Found[T], error)
+	List   func(*vppapi.Client, context.Context) ([]vppapi.Tunnel[T], error)
 	// Collide tells whether VPP cannot have both.
 	Collide func(a, b T) bool
 	// Show says in words what VPP tells a tunnel apart by, and nothing secret.
@@ -24,12 +24,6 @@ type Maker[T comparable] struct {
 	Local func(T) netip.Addr
 	// Complete fills in what VPP does not tell of a tunnel that was found; nil: it tells all.
 	Complete func(found *T, want T)
-}
-
-// Found is a tunnel as VPP lists it.
-type Found[T comparable] struct {
-	Index  vppapi.Index
-	Tunnel T
 }
 
 // Port is how VPP sees a tunnel that it is to join with something.

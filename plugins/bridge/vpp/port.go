@@ -22,8 +22,9 @@ type Port struct {
 	Group  uint8 // of those that get no frames from one another; 0: none
 }
 
-// PortRef is an interface: the value that makes it, and its tag.
-type PortRef struct{ Key, Tag string }
+// PortRef is an interface: the value that makes it, another that must be there, if any, and
+// its tag.
+type PortRef struct{ Key, Needs, Tag string }
 
 func portKey(id string) string { return KindPort + "/" + id }
 
@@ -69,6 +70,9 @@ type ports struct{ *Dataplane }
 // kind is not known, all that there may be.
 func (d ports) Dependencies(_ string, spec Port) []string {
 	keys := []string{domainKey(spec.Bridge)}
+	if spec.Port.Needs != "" {
+		keys = append(keys, spec.Port.Needs)
+	}
 	if spec.Port.Key != "" {
 		return append(keys, spec.Port.Key)
 	}
@@ -80,9 +84,9 @@ func (d ports) Dependencies(_ string, spec Port) []string {
 	return keys
 }
 
-// Equal compares all but the interface's key, which what was found does not know.
+// Equal compares all but the keys, which what was found does not know.
 func (d ports) Equal(found, want Port) bool {
-	found.Port.Key = want.Port.Key
+	found.Port.Key, found.Port.Needs = want.Port.Key, want.Port.Needs
 	return found == want
 }
 
@@ -139,9 +143,9 @@ func (d ports) Retrieve(ctx context.Context, want iter.Seq2[string, Port]) ([]re
 	if err != nil {
 		return nil, fmt.Errorf("find ports of bridges: %w", err)
 	}
-	keys := map[string]string{} // of interfaces, by tag
+	refs := map[string]PortRef{} // by tag
 	for _, spec := range want {
-		keys[spec.Port.Tag] = spec.Port.Key
+		refs[spec.Port.Tag] = spec.Port
 	}
 	var all []reconcile.Found[Port]
 	for _, f := range found {
@@ -151,7 +155,9 @@ func (d ports) Retrieve(ctx context.Context, want iter.Seq2[string, Port]) ([]re
 			if !ok || !ours {
 				continue // what makes it, or the joining of something else, tells
 			}
-			all = append(all, reconcile.Found[Port]{Key: portKey(id), Spec: Port{Bridge: name, Group: p.Group, Port: PortRef{keys[tags[p.At]], tags[p.At]}}})
+			ref := refs[tags[p.At]]
+			ref.Tag = tags[p.At]
+			all = append(all, reconcile.Found[Port]{Key: portKey(id), Spec: Port{Bridge: name, Group: p.Group, Port: ref}})
 		}
 	}
 	return all, nil

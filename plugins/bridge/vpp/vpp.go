@@ -94,7 +94,7 @@ func (p *Dataplane) Mesh(d bridge.Domain, local netip.Addr, peers []netip.Addr) 
 	for _, peer := range peers {
 		id := meshID(d.VNI, peer)
 		port, tunnel := p.tunnels.Between(id, local, peer, d.VNI, d.MTU)
-		values = append(values, tunnel, reconcile.Value{Key: portKey(id), Spec: Port{Bridge: d.Name, Port: PortRef{port.Key, port.Tag}, Group: meshGroup}})
+		values = append(values, tunnel, reconcile.Value{Key: portKey(id), Spec: Port{Bridge: d.Name, Port: PortRef{port.Key, port.Needs, port.Tag}, Group: meshGroup}})
 	}
 	return values, nil
 }
@@ -107,7 +107,7 @@ func (p *Dataplane) Member(id string, d bridge.Domain, port models.Port) ([]reco
 	if !port.Ethernet {
 		return nil, &models.FieldError{Field: "payload", Reason: "a bridge forwards Ethernet frames; use ETHERNET"}
 	}
-	ref := PortRef{port.Key, port.Tag}
+	ref := PortRef{port.Key, port.Needs, port.Tag}
 	values := []reconcile.Value{{Key: portKey(id), Spec: Port{Bridge: d.Name, Port: ref}}}
 	for _, s := range d.StaticMACs {
 		if s.Connection == id {

@@ -1,7 +1,6 @@
 package vxlan
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 
@@ -15,13 +14,7 @@ var maker = tunnel.Maker[vppapi.VXLAN]{
 	Plugin: vppapi.VXLANPlugin,
 	Create: (*vppapi.Client).CreateVXLAN,
 	Delete: (*vppapi.Client).DeleteVXLAN,
-	List: func(c *vppapi.Client, ctx context.Context) (all []tunnel.Found[vppapi.VXLAN], err error) {
-		found, err := c.VXLANs(ctx)
-		for _, f := range found {
-			all = append(all, tunnel.Found[vppapi.VXLAN]{Index: f.Index, Tunnel: f.VXLAN})
-		}
-		return all, err
-	},
+	List:   (*vppapi.Client).VXLANs,
 	Collide: func(a, b vppapi.VXLAN) bool {
 		return a.Remote == b.Remote && a.VNI == b.VNI && a.LocalPort == b.LocalPort && (a.Local == b.Local || a.Local.Is6())
 	},
