@@ -34,6 +34,11 @@ func (Mechanism) Validate(parameters map[string]string) error {
 	return nil
 }
 
+// Offer is what a node offers that has its bridges on a dataplane.
+func (Mechanism) Offer(dataplane string) *models.Offer {
+	return &models.Offer{Type: models.BridgeMechanism, Dataplane: dataplane, Class: models.BridgeMechanism, Payloads: []string{models.Ethernet}, Version: version}
+}
+
 // Register gives the engine the descriptors of what is in etcd. It is called once, before the
 // engine is started.
 func (m Mechanism) Register(e *reconcile.Engine, _ func(id string)) {

@@ -44,6 +44,7 @@ func (p *Plugin) batch(b store.Batch) {
 	for _, b := range p.review() {
 		touched[b] = true
 	}
+	come := p.serve()
 	var again []*bridge
 	for b := range touched {
 		if b.mesh != nil {
@@ -55,6 +56,9 @@ func (p *Plugin) batch(b store.Batch) {
 	}
 	p.mu.Unlock()
 	p.again(again)
+	if len(come) > 0 {
+		p.Serves(come)
+	}
 	if b.Snapshot {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -125,22 +129,26 @@ func (p *Plugin) review() (changed []*bridge) {
 			}
 		}
 	}
-	p.serve()
 	return changed
 }
 
-// serve notes which bridge answers which network service: one that is valid before one that
-// was. p.mu is held.
-func (p *Plugin) serve() {
+// serve notes which bridge answers which network service, one that is valid before one that
+// was, and gives those that none has answered before. p.mu is held.
+func (p *Plugin) serve() (come []string) {
+	before := p.services
 	p.services = map[string]string{}
 	for _, valid := range []bool{true, false} {
 		for _, b := range p.bridges {
 			s := b.desired.GetService()
 			if _, taken := p.services[s]; s != "" && !taken && (b.invalid == "") == valid {
 				p.services[s] = b.name
+				if before[s] == "" {
+					come = append(come, s)
+				}
 			}
 		}
 	}
+	return come
 }
 
 // fits says why this node cannot have a bridge that is otherwise valid. p.mu is held.

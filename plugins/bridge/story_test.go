@@ -53,6 +53,8 @@ func TestAnAgentThatRestartsTouchesNothing(t *testing.T) {
 	exactly(t, "lan1/192.0.2.2", func() string { return n1.plane.keys("tunnel/") })
 	n1.state("a", "UP")
 	n1.state("b", "UP")
+	n1.settled("lan1", "a", "b")
+	n2.settled("lan1", "c")
 	claimed := etcdKeys(t, etcd, n1.keys.Addresses("lan1"))
 	revision := etcd.Revision()
 	n2.plane.did()

@@ -109,6 +109,9 @@ func (p *Plugin) takeVNI(ctx context.Context, bridge string, n uint32, had vni) 
 	return err
 }
 
+// Free gives back what a bridge that is deleted has left in etcd; its members keep what is theirs.
+func (p *Plugin) Free(ctx context.Context, name string) error { return p.freeVNI(ctx, name) }
+
 // freeVNI gives back what a bridge has.
 func (p *Plugin) freeVNI(ctx context.Context, bridge string) error {
 	had, err := p.vniOf(ctx, bridge)

@@ -294,6 +294,29 @@ func (n *node) bridge(name, want string) {
 	})
 }
 
+// settled waits until a bridge with its one tunnel, and its members, are UP in etcd, too.
+func (n *node) settled(name string, ids ...string) {
+	n.t.Helper()
+	keys := []string{n.keys.BridgeStatus(name)}
+	for _, id := range ids {
+		keys = append(keys, n.keys.Status(id))
+	}
+	exactly(n.t, "all", func() string {
+		for _, key := range keys {
+			kv, _ := n.etcd.Get(n.t.Context(), key)
+			up := strings.Contains(string(kv.Value), `"UP"`)
+			if key == keys[0] {
+				s := &models.BridgeStatus{}
+				up = up && models.Unmarshal(kv.Value, s) == nil && int(s.Members) == len(ids) && s.Peers == 1
+			}
+			if !up {
+				return key + " is " + string(kv.Value)
+			}
+		}
+		return "all"
+	})
+}
+
 // etcdKeys lists what is in etcd under a prefix, after it.
 func etcdKeys(t testing.TB, etcd *store.Store, prefix string) string {
 	kvs, _, err := etcd.List(t.Context(), prefix)

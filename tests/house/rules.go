@@ -32,7 +32,7 @@ var Rooms = []Room{
 	{Folder: "plugins/bridge", Rooms: []string{"models", "plugins/bridge", "plugins/linux", "plugins/reconcile", "plugins/store", "vppapi"}, Libs: []string{protobuf, sys}},
 	{Folder: "plugins/mechanism", Rooms: []string{"models", "negotiation", "plugins/reconcile", "vppapi", "plugins/linux", "plugins/tunnel"},
 		Libs: []string{sys}},
-	{Folder: "plugins/admin", Rooms: []string{"models", "negotiation", "plugins/admin", "plugins/crossconnect", "plugins/fdpass", "plugins/manager", "plugins/store"},
+	{Folder: "plugins/admin", Rooms: []string{"models", "negotiation", "plugins/admin", "plugins/bridge", "plugins/crossconnect", "plugins/fdpass", "plugins/manager", "plugins/store"},
 		Libs: []string{grpc, protobuf}},
 	{Folder: "plugins/metrics", Rooms: []string{"models", "plugins/crossconnect", "plugins/reconcile"},
 		Libs: []string{"github.com/prometheus/client_golang", grpc}},

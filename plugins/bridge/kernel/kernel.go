@@ -105,7 +105,7 @@ func (p *Dataplane) Member(id string, d bridge.Domain, port models.Port) ([]reco
 	if !ok {
 		return nil, fmt.Errorf("the port %q of connection %q has no tag of ours", port.Tag, id)
 	}
-	values := []reconcile.Value{{Key: portKey(id), Spec: Port{Bridge: d.Name, Key: port.Key, Tag: tag, Treat: treatment(d)}}}
+	values := []reconcile.Value{{Key: portKey(id), Spec: Port{Bridge: d.Name, Key: port.Key, Needs: port.Needs, Tag: tag, Treat: treatment(d)}}}
 	for _, s := range d.StaticMACs {
 		if s.Connection == id {
 			values = append(values, reconcile.Value{Key: macKey(d.Name, s.MAC), Spec: MAC{Bridge: d.Name, ID: id, MAC: s.MAC}})

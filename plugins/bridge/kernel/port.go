@@ -14,6 +14,7 @@ import (
 type Port struct {
 	Bridge string
 	Key    string    // of what makes the pair; found: empty
+	Needs  string    // key of another value that must be there; empty: none
 	Tag    linux.Tag // of the workload's end
 	Treat  linux.BridgePort
 	broken bool // found: not up
@@ -27,6 +28,9 @@ type ports struct{ *Dataplane }
 // Dependencies are the bridge and the pair: of one that was found, all that may make it.
 func (d ports) Dependencies(_ string, spec Port) []string {
 	keys := []string{bridgeKey(spec.Bridge)}
+	if spec.Needs != "" {
+		keys = append(keys, spec.Needs)
+	}
 	if spec.Key != "" {
 		return append(keys, spec.Key)
 	}
@@ -36,9 +40,9 @@ func (d ports) Dependencies(_ string, spec Port) []string {
 	return keys
 }
 
-// Equal compares all but the pair's key, which what was found does not know.
+// Equal compares all but the keys, which what was found does not know.
 func (d ports) Equal(found, want Port) bool {
-	found.Key = want.Key
+	found.Key, found.Needs = want.Key, want.Needs
 	return found == want
 }
 

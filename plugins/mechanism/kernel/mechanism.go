@@ -86,7 +86,7 @@ func (m *Mechanism) Missing() string { return m.ns.Missing() }
 // places them on a tunnel.
 func (m *Mechanism) Offers() []*models.Offer {
 	missing := m.ns.Missing()
-	all := []*models.Offer{{Type: Type, Dataplane: "kernel", Class: "LOCAL", Direct: true, Places: true, Version: version, Missing: missing}}
+	all := []*models.Offer{{Type: Type, Dataplane: "kernel", Class: "LOCAL", Direct: true, Places: true, Bridges: true, Version: version, Missing: missing}}
 	if m.vpp != nil && m.vpp.Missing(m.portPlugin()) == "" {
 		all = append([]*models.Offer{{Type: Type, Dataplane: "vpp", Class: "LOCAL", Direct: true, Joins: true, Version: version, Missing: missing}}, all...)
 	}
