@@ -1,7 +1,7 @@
 package lab
 
 import (
-	bytes "encoding/binary"
+	order "encoding/binary"
 	"errors"
 	"net"
 	"os"
@@ -30,7 +30,7 @@ var Broadcast = [6]byte{255, 255, 255, 255, 255, 255}
 func (n *Namespace) Frames(t testing.TB, device string) *Frames {
 	t.Helper()
 	f := &Frames{t: t}
-	protocol := bytes.NativeEndian.Uint16(bytes.BigEndian.AppendUint16(nil, experimental))
+	protocol := order.NativeEndian.Uint16(order.BigEndian.AppendUint16(nil, experimental))
 	mac, err := net.ParseMAC(strings.TrimSpace(n.Run(t, "cat", "/sys/class/net/"+device+"/address")))
 	if err == nil {
 		f.MAC = [6]byte(mac)
@@ -61,8 +61,8 @@ func (f *Frames) Send(from, to [6]byte, number uint32) {
 	frame := make([]byte, 60)
 	copy(frame, to[:])
 	copy(frame[6:], from[:])
-	bytes.BigEndian.PutUint16(frame[12:], experimental)
-	bytes.BigEndian.PutUint32(frame[14:], number)
+	order.BigEndian.PutUint16(frame[12:], experimental)
+	order.BigEndian.PutUint32(frame[14:], number)
 	for {
 		_, err := unix.Write(f.fd, frame)
 		switch {
@@ -84,7 +84,7 @@ func (f *Frames) Heard(quiet time.Duration) map[uint32]int {
 	for {
 		n, err := unix.Read(f.fd, frame)
 		if err == nil && n >= 18 {
-			heard[bytes.BigEndian.Uint32(frame[14:])]++
+			heard[order.BigEndian.Uint32(frame[14:])]++
 			continue
 		}
 		ready, err := unix.Poll([]unix.PollFd{{Fd: int32(f.fd), Events: unix.POLLIN}}, int(quiet.Milliseconds()))
