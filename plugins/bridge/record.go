@@ -59,14 +59,15 @@ func (p *Plugin) batch(b store.Batch) {
 	if len(come) > 0 {
 		p.Serves(come)
 	}
-	if b.Snapshot {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		select {
-		case <-p.read:
-		default:
-			close(p.read)
-		}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.revision = max(p.revision, b.Revision)
+	close(p.changed)
+	p.changed = make(chan struct{})
+	select {
+	case <-p.read:
+	default:
+		close(p.read) // the first batch is a snapshot
 	}
 }
 
