@@ -12,6 +12,7 @@ import (
 const (
 	Local  = "LOCAL"  // between a workload and its node
 	Remote = "REMOTE" // between nodes, or spoken by an end that is itself a tunnel device
+	Bridge = "BRIDGE" // ours: an end that is no workload, but a bridge of the node
 )
 
 // Bounds of what one end may name, against requests that would stall a node.
@@ -31,7 +32,7 @@ type End struct {
 	// Only, if set, is the one type that the client insists on, or that the endpoint has
 	// answered with. The rest of Speaks is then kept for the reasons.
 	Only string
-	// Workload: the end is a process on its node, for which a REMOTE mechanism is none: a
+	// Workload: the end is a process on its node, for which only LOCAL mechanisms are any: a
 	// tunnel is made between agents, who know each other, and leads where they agree.
 	Workload bool
 }

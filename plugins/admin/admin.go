@@ -11,6 +11,7 @@ import (
 
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/admin/adminpb"
+	"go.patchbay.dev/plugins/bridge"
 	"go.patchbay.dev/plugins/crossconnect"
 	"go.patchbay.dev/plugins/fdpass"
 	"go.patchbay.dev/plugins/manager"
@@ -32,6 +33,16 @@ type Registry interface {
 	CheckConnection(c *models.Connection) error
 	// Node gives the agent of a node, nil if none is alive.
 	Node(name string) *models.Agent
+}
+
+// Bridges is what this room needs of plugins/bridge.
+type Bridges interface {
+	// Check says why a bridge would be refused.
+	Check(ctx context.Context, b *models.Bridge) error
+	// Look tells what this node's dataplane has of a bridge.
+	Look(ctx context.Context, name string) (bridge.State, error)
+	// Free gives back what a bridge that is deleted has left in etcd.
+	Free(ctx context.Context, name string) error
 }
 
 // Store is what this room needs of plugins/store.
@@ -57,6 +68,7 @@ type Options struct {
 	Store         Store
 	CrossConnects CrossConnects
 	Registry      Registry
+	Bridges       Bridges
 	Counters      Counters
 	OwnNetns      uint64 // inode of the agent's network namespace
 }

@@ -25,6 +25,7 @@ type Counters struct {
 type Sources struct {
 	Engine        Engine
 	CrossConnects func() []crossconnect.Event
+	Bridges       func() []*models.BridgeStatus // that the node has members of
 	// Counters of both sides, nil where unknown. It may read the dataplane.
 	Counters func(x *models.CrossConnect) (client, endpoint *Counters)
 	StoreUp  func() error
@@ -55,6 +56,10 @@ var (
 	revision    = desc("store_revision", "The last revision of etcd that was seen.")
 	up          = desc("dataplane_up", "1 while the dataplane answers.", "dataplane")
 	restarts    = desc("dataplane_restarts_total", "How often the dataplane was found restarted.")
+
+	bridgeUp      = desc("bridge_up", "1 while the bridge is as wanted on this node.", "bridge")
+	bridgeMembers = desc("bridge_members", "Members of the bridge on this node.", "bridge")
+	bridgePeers   = desc("bridge_peers", "Other nodes that tunnels of the bridge lead to.", "bridge")
 
 	ofConnection    = []string{"connection", "side", "service"}
 	receivePackets  = desc("connection_receive_packets_total", "Packets that the workload received.", ofConnection...)
@@ -94,6 +99,11 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	counter(restarts, times)
 
+	for _, b := range c.Bridges() {
+		gauge(bridgeUp, boolean(b.GetState() == models.State_UP), b.GetName())
+		gauge(bridgeMembers, float64(b.GetMembers()), b.GetName())
+		gauge(bridgePeers, float64(b.GetPeers()), b.GetName())
+	}
 	byForm := map[[4]string]int{}
 	for _, e := range c.CrossConnects() {
 		x := e.Desired

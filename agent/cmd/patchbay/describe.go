@@ -17,19 +17,24 @@ import (
 func newDescribe(a *app) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use:   "describe crossconnect ID",
-		Short: "Show all of one cross-connect: desired, status, interfaces, counters, decision",
+		Use:   "describe KIND NAME",
+		Short: "Show all of one cross-connect or bridge: desired, status, interfaces, counters",
 		Long: `Describe shows what is desired of a cross-connect, what has become of it, each interface by
 its name in the dataplane, its counters as the workload sees them, and what was negotiated and
-why. A connection is the cross-connect with its id.`,
-		Example:   "  patchbay describe crossconnect c1",
-		ValidArgs: []string{"crossconnect", "connection"},
+why. A connection is the cross-connect with its id. Of a bridge it shows the members on all nodes,
+and the ports, their counters and the MAC table of this node.`,
+		Example: `  patchbay describe crossconnect c1
+  patchbay describe bridge lan1`,
+		ValidArgs: []string{"crossconnect", "connection", "bridge"},
 		Args:      cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if k := strings.TrimSuffix(strings.ToLower(args[0]), "s"); k != "crossconnect" && k != "connection" {
-				return usage("kind %q cannot be described; use crossconnect", args[0])
+			switch strings.TrimSuffix(strings.ToLower(args[0]), "s") {
+			case "crossconnect", "connection":
+				return a.describe(cmd.Context(), args[1], output)
+			case "bridge":
+				return a.describeBridge(cmd.Context(), args[1], output)
 			}
-			return a.describe(cmd.Context(), args[1], output)
+			return usage("kind %q cannot be described; use crossconnect or bridge", args[0])
 		},
 	}
 	addOutput(cmd, &output, asText, asJSON, asYAML)
