@@ -31,6 +31,8 @@ var Rooms = []Room{
 	{Folder: "plugins/tunnel", Rooms: []string{"models", "plugins/reconcile", "vppapi"}},
 	{Folder: "plugins/mechanism", Rooms: []string{"models", "negotiation", "plugins/reconcile", "vppapi", "plugins/linux", "plugins/tunnel"},
 		Libs: []string{sys}},
+	{Folder: "plugins/deviceplugin", Rooms: []string{"plugins/sriov", "plugins/deviceplugin"},
+		Libs: []string{"github.com/fsnotify/fsnotify", "github.com/google/uuid", "k8s.io/kubelet/pkg/apis", grpc, protobuf}},
 	{Folder: "plugins/admin", Rooms: []string{"models", "negotiation", "plugins/admin", "plugins/crossconnect", "plugins/fdpass", "plugins/manager", "plugins/store"},
 		Libs: []string{grpc, protobuf}},
 	{Folder: "plugins/metrics", Rooms: []string{"models", "plugins/crossconnect", "plugins/reconcile"},
