@@ -80,6 +80,9 @@ func (p *Plugin) sort(cards []physical) (found map[string]seen, problems map[str
 				}
 				devices++
 				if other, taken := found[vf.pci]; taken {
+					if problems[pool.Name] != "" {
+						continue
+					}
 					problems[pool.Name] = fmt.Sprintf("pool %s has %s already, which this one takes, too; narrow vfs, or the cards, of one", other.pool, vf.pci)
 					continue
 				}

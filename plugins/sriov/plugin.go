@@ -20,8 +20,8 @@ type Options struct {
 	Config
 	Kernel Kernel
 	Write  func(file, value string) error // writes a file of sysfs; nil: as any file
-	Tokens Tokens       // nil: there is no device plugin, and no token is good
-	Log    *slog.Logger // nil: no log
+	Tokens Tokens                         // nil: there is no device plugin, and no token is good
+	Log    *slog.Logger                   // nil: no log
 }
 
 // Plugin knows the node's virtual functions. Its methods may be called at the same time.

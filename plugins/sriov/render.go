@@ -123,31 +123,33 @@ func (p *Plugin) reaches(x *models.CrossConnect, side models.Side, pci string, p
 	return nil
 }
 
-// Settle gives an end of a cross-connect that asks for a virtual function one: its PCI address and pool are
-// then parameters of its mechanism, and it is held for the connection until Release or until it is on record. An end
-// asks by a token, by a pool, or by its network service (always: it can have nothing else). pid is the
-// workload's process, by which its NUMA node is known; 0: none. The reason says what was chosen; empty: nothing was asked.
-func (p *Plugin) Settle(ctx context.Context, x *models.CrossConnect, side models.Side, always bool, pid int) (reason string, err error) {
-	m := x.At(side).GetMechanism()
-	want := Want{Pool: m.Parameters[ParamPool], Token: m.Parameters[ParamToken], NUMA: -1}
-	if want == (Want{NUMA: -1}) && m.Parameters[ParamPCI] == "" {
-		i := slices.IndexFunc(p.o.Pools, func(x0 Pool) bool { return slices.Contains(x0.Services, x.GetNetworkService()) })
-		switch {
-		case i >= 0:
-			want.Pool = p.o.Pools[i].Name
-		case always:
-			return "", fmt.Errorf("parameter %s is missing, and no pool is for network service %q; name one of %s, or pass on the device plugin's token as %s", ParamPool, x.GetNetworkService(), p.names(), ParamToken)
-		default:
-			return "", nil
+// PoolOf is the pool whose virtual functions the workloads of a network service get; empty: none.
+func (p *Plugin) PoolOf(service string) string {
+	for _, x := range p.o.Pools {
+		if slices.Contains(x.Services, service) {
+			return x.Name
 		}
 	}
-	if m.Parameters[ParamPCI] != "" { // an orchestrator's choice
+	return ""
+}
+
+// Settle gives one end of a cross-connect a virtual function: by the token or the pool that it names, else by its network
+// service. PCI address and pool are then parameters of its mechanism, and it is held for the connection until Release, or
+// until it is on record. One that the record names already stays. pid is the workload's process, by which its NUMA
+// node is known; 0: none. The reason says in a line what was chosen.
+func (p *Plugin) Settle(ctx context.Context, x *models.CrossConnect, side models.Side, pid int) (reason string, err error) {
+	m, other := x.At(side).GetMechanism(), models.ClientSide
+	if side == other {
+		other = models.EndpointSide
+	}
+	if m.Parameters[ParamPCI] != "" {
 		return "", nil
 	}
-	want.NUMA = p.numaOf(pid)
-	for _, far := range []models.Side{models.ClientSide, models.EndpointSide} {
-		if far != side {
-			want.Near = x.At(far).GetMechanism().GetParameters()[ParamPCI]
+	want := Want{Pool: m.Parameters[ParamPool], Token: m.Parameters[ParamToken], NUMA: p.numaOf(pid), Near: x.At(other).GetMechanism().GetParameters()[ParamPCI]}
+	if want.Token == "" && want.Pool == "" {
+		if want.Pool = p.PoolOf(x.GetNetworkService()); want.Pool == "" {
+			return "", fmt.Errorf("parameter %s is missing, and no pool is for network service %q; name one of %s, or pass on the device plugin's token as %s",
+				ParamPool, x.GetNetworkService(), p.names(), ParamToken)
 		}
 	}
 	d, err := p.Claim(ctx, Owner(x.GetId(), side), want)

@@ -24,9 +24,10 @@ type Machine struct {
 
 	mu      sync.Mutex
 	cards   map[string]*Card // by PCI address
-	Refuses string           // a driver that takes no function
-	Writes  []string         // what was written: file=value
-	Sets    int              // how often a card was told something
+	gone    int
+	Refuses string   // a driver that takes no function
+	Writes  []string // what was written: file=value
+	Sets    int      // how often a card was told something
 }
 
 // Card is a physical function.
@@ -101,10 +102,10 @@ func (m *Machine) Create(c *Card, count int) {
 
 func (m *Machine) create(c *Card, count int) {
 	for i := range c.vfs {
-		for _, gone := range []string{c.VF(i), c.PCI + "/virtfn" + strconv.Itoa(i)} {
-			if err := os.RemoveAll(filepath.Join(m.Root, "bus/pci/devices", gone)); err != nil {
-				m.tb.Error(err)
-			}
+		m.gone++ // a folder that is kept elsewhere does not lend its inode's number to the next, nor does sysfs
+		err := os.Rename(filepath.Join(m.Root, at(c.VF(i))), filepath.Join(m.Root, fmt.Sprint("gone", m.gone)))
+		if err = errors.Join(err, os.Remove(filepath.Join(m.Root, at(c.PCI), fmt.Sprint("virtfn", i)))); err != nil {
+			m.tb.Error(err)
 		}
 	}
 	c.vfs = make([]linux.VF, count)
