@@ -3,6 +3,7 @@ module go.patchbay.dev
 go 1.26.0
 
 require (
+	github.com/cilium/ebpf v0.19.0
 	github.com/coreos/go-systemd/v22 v22.7.0
 	github.com/fsnotify/fsnotify v1.9.0
 	github.com/google/uuid v1.6.0

@@ -5,6 +5,7 @@ type Device struct {
 	ID      string // PCI address, like 0000:3b:10.0
 	Pool    string // name of its pool
 	PF      string // interface name of its physical function; empty: it has none now
+	Card    string // PCI address of its physical function
 	VF      int    // index on the physical function
 	NUMA    int    // node; -1: not known
 	Driver  string // of the kernel that has it now; empty: none
@@ -15,11 +16,12 @@ type Device struct {
 }
 
 // Want is what a workload asks for. With a token it is that device; with a pool it is the
-// first that is free, on the NUMA node if one is free there.
+// first that is free: beside Near or else on the NUMA node, if one is free there.
 type Want struct {
 	Pool  string
 	Token string
-	NUMA  int // -1: any
+	NUMA  int    // -1: any
+	Near  string // PCI address of the virtual function at the other end; empty: none
 }
 
 // Tokens verifies what the device plugin handed out.
