@@ -181,8 +181,7 @@ func TestAKubeletThatNoLongerListensIsToldAgain(t *testing.T) {
 
 func TestPoolsThatKubeletWouldRefuse(t *testing.T) {
 	for _, c := range []struct{ pool, want string }{
-		{"radio", `name "radio": kubelet takes a domain and a name, like sriov.example.com/radio`},
-		{"Sriov.example.com/radio", "kubelet takes a domain"},
+		{"Sriov.example.com/radio", `sriov.pools: name "Sriov.example.com/radio": kubelet takes a domain and a name, like sriov.example.com/radio`},
 		{"sriov.example.com/radio/10G", "kubelet takes a domain"},
 		{"sriov.example.com/", "kubelet takes a domain"},
 		{"node.kubernetes.io/radio", "is Kubernetes's own"},
@@ -192,6 +191,13 @@ func TestPoolsThatKubeletWouldRefuse(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.pool, err, c.want)
 		}
+	}
+}
+
+func TestAPoolWithoutADomainIsNotKubelets(t *testing.T) {
+	tokens, err := OpenTokens(filepath.Join(t.TempDir(), "tokens"), []string{"mine", radio})
+	if err != nil || tokens.Counts("mine") || !tokens.Counts(radio) {
+		t.Error(tokens, err)
 	}
 }
 

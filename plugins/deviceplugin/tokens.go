@@ -51,18 +51,23 @@ type issue struct {
 // its own, and a name (k8s.io/kubernetes/pkg/apis/core/v1/helper).
 var resourceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
 
-// OpenTokens reads the tokens from a file, which need not be there. pools are those whose
-// devices kubelet gives away. An error names the file, or the pool that kubelet would refuse.
+// OpenTokens reads the tokens from a file, which need not be there. Of the pools, kubelet
+// gives away the devices of those whose name has a domain. An error names the file, or the
+// pool that kubelet would refuse.
 func OpenTokens(file string, pools []string) (*Tokens, error) {
+	t := &Tokens{file: file, issued: map[string]*issue{}}
 	for _, p := range pools {
-		if !resourceName.MatchString(p) {
+		domain, _, ok := strings.Cut(p, "/")
+		switch {
+		case !ok:
+			continue
+		case !resourceName.MatchString(p):
 			return nil, fmt.Errorf("sriov.pools: name %q: kubelet takes a domain and a name, like sriov.example.com/radio", p)
-		}
-		if domain, _, _ := strings.Cut(p, "/"); domain == "kubernetes.io" || strings.HasSuffix(domain, ".kubernetes.io") {
+		case domain == "kubernetes.io" || strings.HasSuffix(domain, ".kubernetes.io"):
 			return nil, fmt.Errorf("sriov.pools: name %q: the domain is Kubernetes's own; use one of yours", p)
 		}
+		t.pools = append(t.pools, p)
 	}
-	t := &Tokens{file: file, pools: pools, issued: map[string]*issue{}}
 	data, err := os.ReadFile(file)
 	switch {
 	case errors.Is(err, os.ErrNotExist):

@@ -54,6 +54,8 @@ func (p *Plugin) Claim(_ context.Context, name string, want Want) (Device, error
 			return Device{}, fmt.Errorf("the token is for pool %s, not %s; leave the pool out", pool, want.Pool)
 		}
 		want.Pool, id = pool, device
+	} else if p.o.Tokens != nil && p.o.Tokens.Counts(want.Pool) {
+		return Device{}, fmt.Errorf("the virtual functions of pool %s are given away by kubelet; pass on the token that the container's environment has, or name a pool without a domain", want.Pool)
 	}
 	if _, ok := p.Pool(want.Pool); !ok {
 		return Device{}, fmt.Errorf("pool %q %w; this node has %s", clip(want.Pool), ErrUnknown, p.names())

@@ -65,6 +65,15 @@ func TestAClaimByPoolGivesTheFirstFreeOnTheRightNode(t *testing.T) {
 	}
 }
 
+func TestWhatKubeletGivesAwayIsClaimedByTokenOnly(t *testing.T) {
+	m := sriovtest.New(t)
+	m.Card(1, "ens1", 0, 2, 8)
+	p := start(t, m, Pool{Name: "example.com/counted", PF: "ens1"})
+	if got := claim(p, "c1/client", Want{Pool: "example.com/counted", NUMA: -1}); !strings.Contains(got, "pass on the token") {
+		t.Error(got)
+	}
+}
+
 func TestWhatIsNotHealthyIsNotGivenAway(t *testing.T) {
 	m := sriovtest.New(t)
 	card := m.Card(1, "ens1", 0, 2, 8)

@@ -29,4 +29,7 @@ type Tokens interface {
 	// Device is the device that a token stands for. The error says why it stands for none;
 	// it does not repeat the token.
 	Device(token string) (pool, id string, err error)
+	// Counts tells whether kubelet gives a pool's devices away: without a token they are
+	// nobody's.
+	Counts(pool string) bool
 }

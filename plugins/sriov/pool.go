@@ -18,7 +18,7 @@ type Config struct {
 
 // Pool is a set of virtual functions that are alike to whoever asks for one.
 type Pool struct {
-	Name string // resource name, like sriov.patchbay.dev/radio
+	Name string // resource name, like sriov.patchbay.dev/radio; without a domain kubelet does not count it
 	// The physical functions, by one or several of these; all that are given must fit.
 	PF     string // interface name, like ens1f0
 	PCI    string // PCI address, like 0000:3b:00.0
@@ -38,7 +38,7 @@ type Pool struct {
 
 // Forms of what a pool is given.
 var (
-	resourceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
+	resourceName = regexp.MustCompile(`^([a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
 	pciAddress   = regexp.MustCompile(`^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$`)
 	pciID        = regexp.MustCompile(`^[0-9a-f]{4}$`)
 )
@@ -65,7 +65,7 @@ func (c Config) check() error {
 func (p Pool) check() error {
 	switch {
 	case !resourceName.MatchString(p.Name):
-		return fmt.Errorf("name: %q is not a resource name; write domain/name, like sriov.patchbay.dev/radio", p.Name)
+		return fmt.Errorf("name: %q is not a resource name; write domain/name, like sriov.patchbay.dev/radio, or for a pool that kubelet does not count a name alone", p.Name)
 	case p.PF == "" && p.PCI == "" && p.Vendor == "" && p.Device == "":
 		return errors.New("name alone would take every card; give pf, pci, vendor or device beside it")
 	case p.PCI != "" && !ValidPCI(p.PCI):

@@ -13,7 +13,7 @@ func TestPoolsThatCannotBeAreRefusedByTheirKey(t *testing.T) {
 		pools []Pool
 		want  string
 	}{
-		{[]Pool{{Name: "radio", PF: "ens1"}}, `sriov.pools[0].name: "radio" is not a resource name; write domain/name`},
+		{[]Pool{{Name: "/radio", PF: "ens1"}}, `sriov.pools[0].name: "/radio" is not a resource name; write domain/name`},
 		{[]Pool{{Name: "example.com/../x", PF: "ens1"}}, "sriov.pools[0].name"},
 		{[]Pool{{Name: "example.com/radio"}}, "sriov.pools[0].name alone would take every card"},
 		{[]Pool{radio, {Name: "example.com/two", PCI: "3b:00.0"}}, "sriov.pools[1].pci"},

@@ -21,6 +21,8 @@ func (t tokens) Device(token string) (pool, id string, err error) {
 	return "example.com/radio", id, nil
 }
 
+func (tokens) Counts(pool string) bool { return pool == "example.com/counted" }
+
 // start gives a plugin on a machine.
 func start(t testing.TB, m *sriovtest.Machine, pools ...Pool) *Plugin {
 	t.Helper()
