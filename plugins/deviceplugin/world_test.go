@@ -41,6 +41,8 @@ func (c *card) Changed() <-chan struct{} {
 	return c.changed
 }
 
+func (c *card) Pool(name string) (sriov.Pool, bool) { return sriov.Pool{Name: name}, true }
+
 func (c *card) change(f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
