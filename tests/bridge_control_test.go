@@ -22,7 +22,7 @@ func TestBridgesMoveToVPPWhenItComes(t *testing.T) {
 	v := vpptest.Start(t)
 	v.Kill()
 	a := lab.StartAgent(t, lab.OnVPP(v), lab.With("dataplane", "auto"))
-	s := &switched{a, lab.NewClient(t, a.Dial())}
+	s := &switched{agent: a, client: lab.NewClient(t, a.Dial())}
 	s.apply(t, strings.ReplaceAll(lan1, "10.60.", "10.77.")) // this machine is the node, and others may be at work on it
 	one, two := lab.NewNamespace(t), lab.NewNamespace(t)
 	first, second := s.client.Connect("c1", "lan1", one, "nsm0"), s.client.Connect("c2", "lan1", two, "nsm0")
@@ -123,4 +123,17 @@ func TestABridgesServiceOnTwoNodes(t *testing.T) {
 	says(n1, `"UP"`)
 	awaitPing(t, pods[0], addressesOf(all[2])[0])
 	f.end(t)
+}
+
+// A gateway moves within the subnet, whose addresses the node then has for a moment itself.
+func TestAGatewayMoves(t *testing.T) {
+	s := newSwitched(t)
+	s.apply(t, lan1)
+	pod := lab.NewNamespace(t)
+	s.client.Connect("c1", "lan1", pod, "nsm0")
+	awaitPing(t, pod, "10.60.0.1")
+	for _, gateway := range []string{"10.60.0.254", "10.60.0.253", "10.60.0.1"} {
+		s.apply(t, strings.Replace(lan1, "10.60.0.1/24", gateway+"/24", 1))
+		awaitPing(t, pod, gateway)
+	}
 }
