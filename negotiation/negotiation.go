@@ -32,6 +32,10 @@ type End struct {
 	// Only, if set, is the one type that the client insists on, or that the endpoint has
 	// answered with. The rest of Speaks is then kept for the reasons.
 	Only string
+	// Devices names the types with which the end has a device of a card, or asks for one: these
+	// are served by dataplane [models.CardDataplane], and the others are not. What an endpoint will
+	// answer is not known, and may be either, until Only is set.
+	Devices []string
 	// Workload: the end is a process on its node, for which only LOCAL mechanisms are any: a
 	// tunnel is made between agents, who know each other, and leads where they agree.
 	Workload bool

@@ -50,6 +50,9 @@ func newEnd(who string, e End, r *Request) side {
 	for i := range s.entries {
 		x := &s.entries[i]
 		x.offers, x.why = usable(e.Node, x.name, r.Payload)
+		if x.why == "" && (who == client || e.Only != "") {
+			x.offers, x.why = served(x.offers, slices.Contains(e.Devices, x.name), e.Node)
+		}
 		switch {
 		case s.only != "" && x.name != s.only:
 			x.why = s.decided()
@@ -135,6 +138,22 @@ func usable(node *models.Agent, name, payload string) (offers []*models.Offer, w
 		why = ""
 	}
 	return offers, why
+}
+
+// served keeps the offers by which an end can have a device of a card, or can have none.
+func served(offers []*models.Offer, device bool, node *models.Agent) (kept []*models.Offer, why string) {
+	for _, o := range offers {
+		if (o.GetDataplane() == models.CardDataplane) == device {
+			kept = append(kept, o)
+		}
+	}
+	switch {
+	case len(kept) > 0:
+		return kept, ""
+	case device:
+		return nil, nodeName(node) + " has no devices for it"
+	}
+	return nil, "it needs a device; name a pool, or pass on the device plugin's token"
 }
 
 // understood says why two nodes cannot use what both offer as a tunnel between them.

@@ -18,7 +18,7 @@ import (
 )
 
 // Kinds of objects that can be listed.
-var Kinds = []string{"crossconnects", "connections", "services", "endpoints", "bridges", "agents"}
+var Kinds = []string{"crossconnects", "connections", "services", "endpoints", "bridges", "agents", "devices"}
 
 // backlog is how many changes a watcher may lag behind before it is cut off.
 const backlog = 1024
@@ -45,6 +45,8 @@ func (s *Server) List(in *adminpb.ListRequest, out listStream) error {
 		return s.listBridges(in, out)
 	case "agents":
 		return s.listAgents(in, out)
+	case "devices":
+		return s.listDevices(in, out)
 	default:
 		return s.listRegistry(in, out)
 	}

@@ -41,6 +41,8 @@ type Link struct {
 	// Device is what a tunnel is like; nil: it is none that could be made here. Of WireGuard's
 	// it is complete only from [Namespace.Device] and in a [Survey].
 	Device Device
+	// Parent is the PCI address of the function that it is the interface of; empty: it is of none.
+	Parent string
 	group  uint32
 	// Peer is the other end of a pair. Its NSID means something only if PeerKnown: from
 	// within a namespace, and of one that is dying, the kernel does not tell it.
@@ -173,6 +175,8 @@ func parseLink(body []byte) (Link, bool) {
 			l.Counters = parseCounters(v)
 		case unix.IFLA_LINKINFO:
 			l.parseInfo(v)
+		case unix.IFLA_PARENT_DEV_NAME:
+			l.Parent = text(v)
 		}
 	}
 	return l, true
@@ -264,5 +268,5 @@ func (n *Namespaces) ours(links []Link, nsid int, agents bool) []Link {
 	for i := range links {
 		n.place(&links[i], nsid, agents)
 	}
-	return slices.DeleteFunc(links, func(l Link) bool { return !l.Ours || !made(l.Kind) || l.Mesh() })
+	return slices.DeleteFunc(links, func(l Link) bool { return !l.Ours || !made(l.Kind) && l.Parent == "" || l.Mesh() })
 }

@@ -126,7 +126,9 @@ func TestABridgeGetsBackWhatCameToNothing(t *testing.T) {
 		refuse error
 		code   codes.Code
 	}{{fmt.Errorf("lan1 %w", models.ErrFull), codes.ResourceExhausted}, {errors.New("10.60.0.5 is that of another"), codes.FailedPrecondition}} {
+		lan.mu.Lock()
 		lan.refuse = c.refuse
+		lan.mu.Unlock()
 		if _, err := a.request(ask("c1", "lan")); status.Code(err) != c.code || !strings.Contains(err.Error(), c.refuse.Error()) {
 			t.Errorf("error %v, want %s: %v", err, c.code, c.refuse)
 		}

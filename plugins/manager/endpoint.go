@@ -12,6 +12,7 @@ import (
 	"github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/memif"
 	"google.golang.org/grpc"
 	grpcpeer "google.golang.org/grpc/peer"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"go.patchbay.dev/models"
@@ -79,7 +80,7 @@ func (m *Manager) call(ctx context.Context, cc *grpc.ClientConn, r *request, nex
 // compose makes the record of a connection from what the client wants and the endpoint
 // answered.
 func (m *Manager) compose(ctx context.Context, r *request, next *hop, a *answer) (*models.CrossConnect, error) {
-	mine, decision, err := m.decide(r, next, a.conn.GetMechanism().GetType())
+	mine, decision, err := m.decide(r, next, a.conn.GetMechanism())
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +96,10 @@ func (m *Manager) compose(ctx context.Context, r *request, next *hop, a *answer)
 	x := attachments(out.GetContext())
 	x.Id, x.NetworkService, x.Payload, x.Decision = r.id, out.NetworkService, out.Payload, decision.Reasons
 	x.Path = pathOf(decision, m.path(r))
-	x.Client.Mechanism, x.Endpoint.Mechanism = mine.record, theirs
+	x.Client.Mechanism, x.Endpoint.Mechanism = proto.CloneOf(mine.record), theirs
+	if err := m.settleDevices(ctx, r, x, a.peer); err != nil {
+		return nil, err
+	}
 	x.Request = &models.Request{
 		Connection:  packed,
 		Expires:     out.Path.PathSegments[r.index].Expires,

@@ -96,7 +96,7 @@ func (m *Manager) healNow(id string, c *connection) {
 		return
 	}
 	defer unlock()
-	defer m.releaseTunnels(id)
+	defer m.releaseHeld(id)
 	m.mu.Lock()
 	if m.connections[id] != c || c.lost == "" && !c.leave {
 		c.healing.stop()
@@ -174,6 +174,15 @@ func (m *Manager) followEndpoints() {
 			return nil
 		})
 		m.registry.unwatch(changes)
+	}
+}
+
+// nodesCame does the same when nodes have come, with endpoints that were there before.
+func (m *Manager) nodesCame(names []string) {
+	for _, e := range m.registry.all() {
+		if slices.Contains(names, e.Node) {
+			m.endpointCame(e)
+		}
 	}
 }
 

@@ -59,15 +59,15 @@ func (m *Manager) hopTo(ctx context.Context, r *request, e *models.Endpoint) (*h
 		return &hop{endpoint: e, url: e.Url}, nil
 	}
 	next := &hop{endpoint: e, url: nodeURL(e.Node), node: m.nodes.get(e.Node)}
+	if why := m.links.lost(next.url); why != "" {
+		return nil, status.Error(codes.Unavailable, why)
+	}
 	if next.node == nil && r.record.GetRequest().GetEndpointUrl() == next.url {
 		next.node = m.nodes.await(ctx, e.Node)
 	}
-	lost := m.links.lost(next.url)
 	switch {
 	case next.node == nil:
 		return nil, status.Errorf(codes.Unavailable, "node %s is gone", e.Node)
-	case lost != "":
-		return nil, status.Error(codes.Unavailable, lost)
 	case m.Tunnels == nil || m.Identity == nil:
 		return nil, status.Errorf(codes.FailedPrecondition, "it is on node %s, and this node has no identity for other nodes: set grpc.tls here", e.Node)
 	case next.node.Url == "":

@@ -85,6 +85,7 @@ type Options struct {
 	OwnNetns   uint64               // inode of the agent's network namespace
 	Tunnels    Tunnels              // nil: this node ends no tunnels
 	Bridges    Bridges              // nil: none answers network services
+	Devices    Devices              // nil: this node has no devices to give away
 	Identity   Identity             // nil: agents of other nodes do not know this one
 	Log        *slog.Logger
 }

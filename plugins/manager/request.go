@@ -85,7 +85,7 @@ func (m *Manager) request(ctx context.Context, in *networkservice.NetworkService
 		return nil, fmt.Errorf("another request for this connection is under way: %w", err)
 	}
 	defer unlock()
-	defer m.releaseTunnels(r.id)
+	defer m.releaseHeld(r.id)
 	if err := m.admit(ctx, r); err != nil {
 		return nil, err
 	}

@@ -95,6 +95,7 @@ func (m *Manager) mechanismFromNSM(ctx context.Context, p peer, in *networkservi
 			return nil, fmt.Errorf("parameter %s is for records only; pass the namespace's descriptor and %s", name, common.InodeURL)
 		}
 	}
+	delete(parameters, paramDevice)
 	if m.offer(in.GetType()).GetSharedMemory() {
 		return m.socketFromNSM(ctx, p, in.GetType(), parameters)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"net"
 	"strings"
 	"time"
 
@@ -22,10 +23,16 @@ const (
 	probeEvery   = 3 * time.Second
 	probeTimeout = 2 * time.Second
 
-	// gRPC's own keepalive sees to connections that only watches use. 10 s is the least
-	// that gRPC's client allows (google.golang.org/grpc/keepalive, ClientParameters.Time).
-	keepaliveTime    = 10 * time.Second
-	keepaliveTimeout = 3 * time.Second
+	// gRPC's own keepalive sees to connections that only watches use, to a server that hangs.
+	// 10 s is the least that gRPC's client allows (google.golang.org/grpc/keepalive,
+	// ClientParameters.Time).
+	keepaliveTime = 10 * time.Second
+	// keepaliveTimeout is also how long the kernel waits for anything from the other host
+	// (tcp(7), TCP_USER_TIMEOUT, which gRPC sets to it): longer than three packets are lost.
+	keepaliveTimeout = 2 * time.Second
+	// tcpKeepalive is how often the kernel asks the other host while nothing else is sent: the
+	// member on which a watch is may be cut off, and the watch goes on with another.
+	tcpKeepalive = time.Second
 )
 
 // external is an etcd elsewhere.
@@ -40,6 +47,10 @@ func (c external) connect(ctx context.Context) (*session, error) {
 			return nil, errTemporary{err} // readable when the store was opened
 		}
 	}
+	options := []grpc.DialOption{grpc.WithChainUnaryInterceptor(failFast)}
+	if !strings.HasPrefix(c.Endpoints[0], "unix:") {
+		options = append(options, grpc.WithContextDialer(dialTCP))
+	}
 	ses := newSession()
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:            c.Endpoints,
@@ -51,7 +62,7 @@ func (c external) connect(ctx context.Context) (*session, error) {
 		Username:             c.Username,
 		Password:             c.Password,
 		Context:              ses.ctx,
-		DialOptions:          []grpc.DialOption{grpc.WithChainUnaryInterceptor(failFast)},
+		DialOptions:          options,
 		Logger:               zap.NewNop(), // what fails comes back as an error and is logged once
 	})
 	if err != nil {
@@ -69,6 +80,11 @@ func (c external) connect(ctx context.Context) (*session, error) {
 	ses.serve = func(func(error)) error { return p.serve(ses) }
 	ses.close = func() { client.Close() }
 	return ses, nil
+}
+
+func dialTCP(ctx context.Context, address string) (net.Conn, error) {
+	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: tcpKeepalive, Interval: tcpKeepalive}}
+	return d.DialContext(ctx, "tcp", address)
 }
 
 // failFast makes a request that finds no connection fail, and say why. etcd's client would

@@ -86,7 +86,7 @@ func (s *Store) holdValue(ctx context.Context, key string, value []byte, ttl tim
 func (s *Store) keep(ctx context.Context, key string, value []byte, ttl time.Duration, mine func([]byte) bool) error {
 	var ses *session
 	var c claimed
-	bound, cancel := context.WithTimeout(ctx, ttl)
+	bound, cancel := context.WithTimeout(ctx, max(ttl/2, time.Second))
 	err := s.do(bound, "hold", key, func(ctx context.Context, now *session) (err error) {
 		ses = now
 		c, err = s.putLeased(ctx, ses, key, value, seconds(ttl), mine)
@@ -109,12 +109,28 @@ func (s *Store) keep(ctx context.Context, key string, value []byte, ttl time.Dur
 	return err
 }
 
-// renewals renews a lease three times in its ttl, over one stream, until ctx ends or the
-// lease is lost, or the stream.
+// renewals renews a lease three times in its ttl until ctx ends or the lease is lost. It does
+// so over one stream, and over another when that breaks or is not answered in time: the
+// member of etcd that it leads to may be gone, and a lease is short.
 func (ses *session) renewals(ctx context.Context, id clientv3.LeaseID, ttl time.Duration) error {
+	for last := time.Now(); ; {
+		err := ses.renewOver(ctx, id, ttl, &last)
+		if ctx.Err() != nil || errors.Is(err, rpctypes.ErrLeaseNotFound) || time.Since(last) > ttl {
+			return err
+		}
+		select {
+		case <-time.After(minPause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// renewOver renews a lease over one stream until something fails, and notes when it was
+// renewed last.
+func (ses *session) renewOver(ctx context.Context, id clientv3.LeaseID, ttl time.Duration, last *time.Time) error {
 	ctx, cancel := context.WithCancelCause(clientv3.WithRequireLeader(ctx))
 	defer cancel(nil)
-	late := time.AfterFunc(ttl, func() { cancel(context.DeadlineExceeded) }) // a server may hang
+	late := time.AfterFunc(ttl/4, func() { cancel(context.DeadlineExceeded) })
 	defer late.Stop()
 	stream, err := ses.leases.LeaseKeepAlive(ctx)
 	for {
@@ -131,12 +147,13 @@ func (ses *session) renewals(ctx context.Context, id clientv3.LeaseID, ttl time.
 		case r.TTL <= 0:
 			return rpctypes.ErrLeaseNotFound
 		}
+		*last = time.Now()
 		ses.answered()
-		late.Reset(ttl)
+		late.Reset(ttl/3 + ttl/4)
 		select {
 		case <-time.After(ttl / 3):
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	models "go.patchbay.dev/models"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -26,7 +27,7 @@ const (
 
 type ListRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// kind is crossconnects, connections, services, endpoints, bridges or agents.
+	// kind is crossconnects, connections, services, endpoints, bridges, agents or devices.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// name limits the list to one object.
 	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
@@ -157,6 +158,7 @@ type Object struct {
 	//	*Object_Endpoint
 	//	*Object_Agent
 	//	*Object_Bridge
+	//	*Object_Device
 	Kind          isObject_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -244,6 +246,15 @@ func (x *Object) GetBridge() *BridgeView {
 	return nil
 }
 
+func (x *Object) GetDevice() *Device {
+	if x != nil {
+		if x, ok := x.Kind.(*Object_Device); ok {
+			return x.Device
+		}
+	}
+	return nil
+}
+
 type isObject_Kind interface {
 	isObject_Kind()
 }
@@ -270,6 +281,10 @@ type Object_Bridge struct {
 	Bridge *BridgeView `protobuf:"bytes,5,opt,name=bridge,proto3,oneof"`
 }
 
+type Object_Device struct {
+	Device *Device `protobuf:"bytes,6,opt,name=device,proto3,oneof"`
+}
+
 func (*Object_Crossconnect) isObject_Kind() {}
 
 func (*Object_Service) isObject_Kind() {}
@@ -279,6 +294,156 @@ func (*Object_Endpoint) isObject_Kind() {}
 func (*Object_Agent) isObject_Kind() {}
 
 func (*Object_Bridge) isObject_Kind() {}
+
+func (*Object_Device) isObject_Kind() {}
+
+// Device is a virtual function of one of the node's pools.
+type Device struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// id is its PCI address.
+	Id   string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Pool string `protobuf:"bytes,2,opt,name=pool,proto3" json:"pool,omitempty"`
+	// pf is the interface of its physical function, card that one's PCI address, vf the index on it.
+	Pf   string `protobuf:"bytes,3,opt,name=pf,proto3" json:"pf,omitempty"`
+	Card string `protobuf:"bytes,4,opt,name=card,proto3" json:"card,omitempty"`
+	Vf   uint32 `protobuf:"varint,5,opt,name=vf,proto3" json:"vf,omitempty"`
+	// numa and group are those that are known.
+	Numa  *uint32 `protobuf:"varint,6,opt,name=numa,proto3,oneof" json:"numa,omitempty"`
+	Group *uint32 `protobuf:"varint,7,opt,name=group,proto3,oneof" json:"group,omitempty"`
+	// driver of the kernel that has it now; empty: none.
+	Driver  string `protobuf:"bytes,8,opt,name=driver,proto3" json:"driver,omitempty"`
+	Healthy bool   `protobuf:"varint,9,opt,name=healthy,proto3" json:"healthy,omitempty"`
+	// reason why it is not healthy.
+	Reason string `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
+	// connection and side that have it; empty: it is free.
+	Connection string `protobuf:"bytes,11,opt,name=connection,proto3" json:"connection,omitempty"`
+	Side       string `protobuf:"bytes,12,opt,name=side,proto3" json:"side,omitempty"`
+	// given is when kubelet last gave it to a pod.
+	Given         *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=given,proto3" json:"given,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Device) Reset() {
+	*x = Device{}
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Device) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Device) ProtoMessage() {}
+
+func (x *Device) ProtoReflect() protoreflect.Message {
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Device.ProtoReflect.Descriptor instead.
+func (*Device) Descriptor() ([]byte, []int) {
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Device) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Device) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *Device) GetPf() string {
+	if x != nil {
+		return x.Pf
+	}
+	return ""
+}
+
+func (x *Device) GetCard() string {
+	if x != nil {
+		return x.Card
+	}
+	return ""
+}
+
+func (x *Device) GetVf() uint32 {
+	if x != nil {
+		return x.Vf
+	}
+	return 0
+}
+
+func (x *Device) GetNuma() uint32 {
+	if x != nil && x.Numa != nil {
+		return *x.Numa
+	}
+	return 0
+}
+
+func (x *Device) GetGroup() uint32 {
+	if x != nil && x.Group != nil {
+		return *x.Group
+	}
+	return 0
+}
+
+func (x *Device) GetDriver() string {
+	if x != nil {
+		return x.Driver
+	}
+	return ""
+}
+
+func (x *Device) GetHealthy() bool {
+	if x != nil {
+		return x.Healthy
+	}
+	return false
+}
+
+func (x *Device) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Device) GetConnection() string {
+	if x != nil {
+		return x.Connection
+	}
+	return ""
+}
+
+func (x *Device) GetSide() string {
+	if x != nil {
+		return x.Side
+	}
+	return ""
+}
+
+func (x *Device) GetGiven() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Given
+	}
+	return nil
+}
 
 // CrossConnectView is a cross-connect: what is desired and what is.
 type CrossConnectView struct {
@@ -291,7 +456,7 @@ type CrossConnectView struct {
 
 func (x *CrossConnectView) Reset() {
 	*x = CrossConnectView{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[3]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -303,7 +468,7 @@ func (x *CrossConnectView) String() string {
 func (*CrossConnectView) ProtoMessage() {}
 
 func (x *CrossConnectView) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[3]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -316,7 +481,7 @@ func (x *CrossConnectView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CrossConnectView.ProtoReflect.Descriptor instead.
 func (*CrossConnectView) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{3}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CrossConnectView) GetDesired() *models.CrossConnect {
@@ -344,7 +509,7 @@ type BridgeView struct {
 
 func (x *BridgeView) Reset() {
 	*x = BridgeView{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[4]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -356,7 +521,7 @@ func (x *BridgeView) String() string {
 func (*BridgeView) ProtoMessage() {}
 
 func (x *BridgeView) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[4]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -369,7 +534,7 @@ func (x *BridgeView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BridgeView.ProtoReflect.Descriptor instead.
 func (*BridgeView) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{4}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *BridgeView) GetDesired() *models.Bridge {
@@ -398,7 +563,7 @@ type BridgeOnNode struct {
 
 func (x *BridgeOnNode) Reset() {
 	*x = BridgeOnNode{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[5]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -410,7 +575,7 @@ func (x *BridgeOnNode) String() string {
 func (*BridgeOnNode) ProtoMessage() {}
 
 func (x *BridgeOnNode) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[5]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -423,7 +588,7 @@ func (x *BridgeOnNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BridgeOnNode.ProtoReflect.Descriptor instead.
 func (*BridgeOnNode) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{5}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *BridgeOnNode) GetNode() string {
@@ -460,7 +625,7 @@ type Counters struct {
 
 func (x *Counters) Reset() {
 	*x = Counters{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[6]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -472,7 +637,7 @@ func (x *Counters) String() string {
 func (*Counters) ProtoMessage() {}
 
 func (x *Counters) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[6]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -485,7 +650,7 @@ func (x *Counters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counters.ProtoReflect.Descriptor instead.
 func (*Counters) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{6}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Counters) GetReceivePackets() uint64 {
@@ -532,7 +697,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[7]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -544,7 +709,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[7]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -557,7 +722,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{7}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DescribeRequest) GetId() string {
@@ -579,7 +744,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[8]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -591,7 +756,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[8]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -604,7 +769,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{8}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DescribeResponse) GetCrossconnect() *CrossConnectView {
@@ -637,7 +802,7 @@ type DescribeBridgeRequest struct {
 
 func (x *DescribeBridgeRequest) Reset() {
 	*x = DescribeBridgeRequest{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[9]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -649,7 +814,7 @@ func (x *DescribeBridgeRequest) String() string {
 func (*DescribeBridgeRequest) ProtoMessage() {}
 
 func (x *DescribeBridgeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[9]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -662,7 +827,7 @@ func (x *DescribeBridgeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeBridgeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeBridgeRequest) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{9}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DescribeBridgeRequest) GetName() string {
@@ -688,7 +853,7 @@ type DescribeBridgeResponse struct {
 
 func (x *DescribeBridgeResponse) Reset() {
 	*x = DescribeBridgeResponse{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[10]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -700,7 +865,7 @@ func (x *DescribeBridgeResponse) String() string {
 func (*DescribeBridgeResponse) ProtoMessage() {}
 
 func (x *DescribeBridgeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[10]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -713,7 +878,7 @@ func (x *DescribeBridgeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeBridgeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeBridgeResponse) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{10}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DescribeBridgeResponse) GetBridge() *BridgeView {
@@ -768,7 +933,7 @@ type BridgeMember struct {
 
 func (x *BridgeMember) Reset() {
 	*x = BridgeMember{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[11]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +945,7 @@ func (x *BridgeMember) String() string {
 func (*BridgeMember) ProtoMessage() {}
 
 func (x *BridgeMember) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[11]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +958,7 @@ func (x *BridgeMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BridgeMember.ProtoReflect.Descriptor instead.
 func (*BridgeMember) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{11}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *BridgeMember) GetMember() *models.Member {
@@ -824,7 +989,7 @@ type BridgePlace struct {
 
 func (x *BridgePlace) Reset() {
 	*x = BridgePlace{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[12]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -836,7 +1001,7 @@ func (x *BridgePlace) String() string {
 func (*BridgePlace) ProtoMessage() {}
 
 func (x *BridgePlace) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[12]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -849,7 +1014,7 @@ func (x *BridgePlace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BridgePlace.ProtoReflect.Descriptor instead.
 func (*BridgePlace) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{12}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *BridgePlace) GetConnection() string {
@@ -893,7 +1058,7 @@ type BridgePort struct {
 
 func (x *BridgePort) Reset() {
 	*x = BridgePort{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[13]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1070,7 @@ func (x *BridgePort) String() string {
 func (*BridgePort) ProtoMessage() {}
 
 func (x *BridgePort) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[13]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1083,7 @@ func (x *BridgePort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BridgePort.ProtoReflect.Descriptor instead.
 func (*BridgePort) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{13}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BridgePort) GetPlace() *BridgePlace {
@@ -960,7 +1125,7 @@ type BridgeMAC struct {
 
 func (x *BridgeMAC) Reset() {
 	*x = BridgeMAC{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[14]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -972,7 +1137,7 @@ func (x *BridgeMAC) String() string {
 func (*BridgeMAC) ProtoMessage() {}
 
 func (x *BridgeMAC) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[14]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -985,7 +1150,7 @@ func (x *BridgeMAC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BridgeMAC.ProtoReflect.Descriptor instead.
 func (*BridgeMAC) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{14}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *BridgeMAC) GetPlace() *BridgePlace {
@@ -1028,7 +1193,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[15]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1040,7 +1205,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[15]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1053,7 +1218,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{15}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ExplainRequest) GetClient() []string {
@@ -1121,7 +1286,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[16]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1133,7 +1298,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[16]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1146,7 +1311,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{16}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ExplainResponse) GetClient() string {
@@ -1196,7 +1361,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[17]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1208,7 +1373,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[17]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1221,7 +1386,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{17}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ApplyRequest) GetKind() string {
@@ -1250,7 +1415,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[18]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1262,7 +1427,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[18]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1275,7 +1440,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{18}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ApplyResponse) GetName() string {
@@ -1311,7 +1476,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[19]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1323,7 +1488,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[19]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +1501,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{19}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeleteRequest) GetKind() string {
@@ -1368,7 +1533,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[20]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1380,7 +1545,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[20]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1393,7 +1558,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{20}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{21}
 }
 
 type VersionRequest struct {
@@ -1404,7 +1569,7 @@ type VersionRequest struct {
 
 func (x *VersionRequest) Reset() {
 	*x = VersionRequest{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[21]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1416,7 +1581,7 @@ func (x *VersionRequest) String() string {
 func (*VersionRequest) ProtoMessage() {}
 
 func (x *VersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[21]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1429,7 +1594,7 @@ func (x *VersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
 func (*VersionRequest) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{21}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{22}
 }
 
 type VersionResponse struct {
@@ -1445,7 +1610,7 @@ type VersionResponse struct {
 
 func (x *VersionResponse) Reset() {
 	*x = VersionResponse{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[22]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1457,7 +1622,7 @@ func (x *VersionResponse) String() string {
 func (*VersionResponse) ProtoMessage() {}
 
 func (x *VersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[22]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1470,7 +1635,7 @@ func (x *VersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionResponse.ProtoReflect.Descriptor instead.
 func (*VersionResponse) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{22}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *VersionResponse) GetVersion() string {
@@ -1505,7 +1670,7 @@ var File_plugins_admin_adminpb_admin_proto protoreflect.FileDescriptor
 
 const file_plugins_admin_adminpb_admin_proto_rawDesc = "" +
 	"\n" +
-	"!plugins/admin/adminpb/admin.proto\x12\x11patchbay.admin.v1\x1a\x15models/patchbay.proto\"K\n" +
+	"!plugins/admin/adminpb/admin.proto\x12\x11patchbay.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15models/patchbay.proto\"K\n" +
 	"\vListRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -1513,14 +1678,34 @@ const file_plugins_admin_adminpb_admin_proto_rawDesc = "" +
 	"\tListEvent\x121\n" +
 	"\x06object\x18\x01 \x01(\v2\x19.patchbay.admin.v1.ObjectR\x06object\x12\x18\n" +
 	"\adeleted\x18\x02 \x01(\bR\adeleted\x12\x16\n" +
-	"\x06synced\x18\x03 \x01(\bR\x06synced\"\xa7\x02\n" +
+	"\x06synced\x18\x03 \x01(\bR\x06synced\"\xdc\x02\n" +
 	"\x06Object\x12I\n" +
 	"\fcrossconnect\x18\x01 \x01(\v2#.patchbay.admin.v1.CrossConnectViewH\x00R\fcrossconnect\x120\n" +
 	"\aservice\x18\x02 \x01(\v2\x14.patchbay.v1.ServiceH\x00R\aservice\x123\n" +
 	"\bendpoint\x18\x03 \x01(\v2\x15.patchbay.v1.EndpointH\x00R\bendpoint\x12*\n" +
 	"\x05agent\x18\x04 \x01(\v2\x12.patchbay.v1.AgentH\x00R\x05agent\x127\n" +
-	"\x06bridge\x18\x05 \x01(\v2\x1d.patchbay.admin.v1.BridgeViewH\x00R\x06bridgeB\x06\n" +
-	"\x04kind\"\x80\x01\n" +
+	"\x06bridge\x18\x05 \x01(\v2\x1d.patchbay.admin.v1.BridgeViewH\x00R\x06bridge\x123\n" +
+	"\x06device\x18\x06 \x01(\v2\x19.patchbay.admin.v1.DeviceH\x00R\x06deviceB\x06\n" +
+	"\x04kind\"\xd7\x02\n" +
+	"\x06Device\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04pool\x18\x02 \x01(\tR\x04pool\x12\x0e\n" +
+	"\x02pf\x18\x03 \x01(\tR\x02pf\x12\x12\n" +
+	"\x04card\x18\x04 \x01(\tR\x04card\x12\x0e\n" +
+	"\x02vf\x18\x05 \x01(\rR\x02vf\x12\x17\n" +
+	"\x04numa\x18\x06 \x01(\rH\x00R\x04numa\x88\x01\x01\x12\x19\n" +
+	"\x05group\x18\a \x01(\rH\x01R\x05group\x88\x01\x01\x12\x16\n" +
+	"\x06driver\x18\b \x01(\tR\x06driver\x12\x18\n" +
+	"\ahealthy\x18\t \x01(\bR\ahealthy\x12\x16\n" +
+	"\x06reason\x18\n" +
+	" \x01(\tR\x06reason\x12\x1e\n" +
+	"\n" +
+	"connection\x18\v \x01(\tR\n" +
+	"connection\x12\x12\n" +
+	"\x04side\x18\f \x01(\tR\x04side\x120\n" +
+	"\x05given\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x05givenB\a\n" +
+	"\x05_numaB\b\n" +
+	"\x06_group\"\x80\x01\n" +
 	"\x10CrossConnectView\x123\n" +
 	"\adesired\x18\x01 \x01(\v2\x19.patchbay.v1.CrossConnectR\adesired\x127\n" +
 	"\x06status\x18\x02 \x01(\v2\x1f.patchbay.v1.CrossConnectStatusR\x06status\"r\n" +
@@ -1631,85 +1816,89 @@ func file_plugins_admin_adminpb_admin_proto_rawDescGZIP() []byte {
 	return file_plugins_admin_adminpb_admin_proto_rawDescData
 }
 
-var file_plugins_admin_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_plugins_admin_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_plugins_admin_adminpb_admin_proto_goTypes = []any{
 	(*ListRequest)(nil),               // 0: patchbay.admin.v1.ListRequest
 	(*ListEvent)(nil),                 // 1: patchbay.admin.v1.ListEvent
 	(*Object)(nil),                    // 2: patchbay.admin.v1.Object
-	(*CrossConnectView)(nil),          // 3: patchbay.admin.v1.CrossConnectView
-	(*BridgeView)(nil),                // 4: patchbay.admin.v1.BridgeView
-	(*BridgeOnNode)(nil),              // 5: patchbay.admin.v1.BridgeOnNode
-	(*Counters)(nil),                  // 6: patchbay.admin.v1.Counters
-	(*DescribeRequest)(nil),           // 7: patchbay.admin.v1.DescribeRequest
-	(*DescribeResponse)(nil),          // 8: patchbay.admin.v1.DescribeResponse
-	(*DescribeBridgeRequest)(nil),     // 9: patchbay.admin.v1.DescribeBridgeRequest
-	(*DescribeBridgeResponse)(nil),    // 10: patchbay.admin.v1.DescribeBridgeResponse
-	(*BridgeMember)(nil),              // 11: patchbay.admin.v1.BridgeMember
-	(*BridgePlace)(nil),               // 12: patchbay.admin.v1.BridgePlace
-	(*BridgePort)(nil),                // 13: patchbay.admin.v1.BridgePort
-	(*BridgeMAC)(nil),                 // 14: patchbay.admin.v1.BridgeMAC
-	(*ExplainRequest)(nil),            // 15: patchbay.admin.v1.ExplainRequest
-	(*ExplainResponse)(nil),           // 16: patchbay.admin.v1.ExplainResponse
-	(*ApplyRequest)(nil),              // 17: patchbay.admin.v1.ApplyRequest
-	(*ApplyResponse)(nil),             // 18: patchbay.admin.v1.ApplyResponse
-	(*DeleteRequest)(nil),             // 19: patchbay.admin.v1.DeleteRequest
-	(*DeleteResponse)(nil),            // 20: patchbay.admin.v1.DeleteResponse
-	(*VersionRequest)(nil),            // 21: patchbay.admin.v1.VersionRequest
-	(*VersionResponse)(nil),           // 22: patchbay.admin.v1.VersionResponse
-	nil,                               // 23: patchbay.admin.v1.ExplainRequest.LabelsEntry
-	(*models.Service)(nil),            // 24: patchbay.v1.Service
-	(*models.Endpoint)(nil),           // 25: patchbay.v1.Endpoint
-	(*models.Agent)(nil),              // 26: patchbay.v1.Agent
-	(*models.CrossConnect)(nil),       // 27: patchbay.v1.CrossConnect
-	(*models.CrossConnectStatus)(nil), // 28: patchbay.v1.CrossConnectStatus
-	(*models.Bridge)(nil),             // 29: patchbay.v1.Bridge
-	(*models.BridgeStatus)(nil),       // 30: patchbay.v1.BridgeStatus
-	(*models.Member)(nil),             // 31: patchbay.v1.Member
+	(*Device)(nil),                    // 3: patchbay.admin.v1.Device
+	(*CrossConnectView)(nil),          // 4: patchbay.admin.v1.CrossConnectView
+	(*BridgeView)(nil),                // 5: patchbay.admin.v1.BridgeView
+	(*BridgeOnNode)(nil),              // 6: patchbay.admin.v1.BridgeOnNode
+	(*Counters)(nil),                  // 7: patchbay.admin.v1.Counters
+	(*DescribeRequest)(nil),           // 8: patchbay.admin.v1.DescribeRequest
+	(*DescribeResponse)(nil),          // 9: patchbay.admin.v1.DescribeResponse
+	(*DescribeBridgeRequest)(nil),     // 10: patchbay.admin.v1.DescribeBridgeRequest
+	(*DescribeBridgeResponse)(nil),    // 11: patchbay.admin.v1.DescribeBridgeResponse
+	(*BridgeMember)(nil),              // 12: patchbay.admin.v1.BridgeMember
+	(*BridgePlace)(nil),               // 13: patchbay.admin.v1.BridgePlace
+	(*BridgePort)(nil),                // 14: patchbay.admin.v1.BridgePort
+	(*BridgeMAC)(nil),                 // 15: patchbay.admin.v1.BridgeMAC
+	(*ExplainRequest)(nil),            // 16: patchbay.admin.v1.ExplainRequest
+	(*ExplainResponse)(nil),           // 17: patchbay.admin.v1.ExplainResponse
+	(*ApplyRequest)(nil),              // 18: patchbay.admin.v1.ApplyRequest
+	(*ApplyResponse)(nil),             // 19: patchbay.admin.v1.ApplyResponse
+	(*DeleteRequest)(nil),             // 20: patchbay.admin.v1.DeleteRequest
+	(*DeleteResponse)(nil),            // 21: patchbay.admin.v1.DeleteResponse
+	(*VersionRequest)(nil),            // 22: patchbay.admin.v1.VersionRequest
+	(*VersionResponse)(nil),           // 23: patchbay.admin.v1.VersionResponse
+	nil,                               // 24: patchbay.admin.v1.ExplainRequest.LabelsEntry
+	(*models.Service)(nil),            // 25: patchbay.v1.Service
+	(*models.Endpoint)(nil),           // 26: patchbay.v1.Endpoint
+	(*models.Agent)(nil),              // 27: patchbay.v1.Agent
+	(*timestamppb.Timestamp)(nil),     // 28: google.protobuf.Timestamp
+	(*models.CrossConnect)(nil),       // 29: patchbay.v1.CrossConnect
+	(*models.CrossConnectStatus)(nil), // 30: patchbay.v1.CrossConnectStatus
+	(*models.Bridge)(nil),             // 31: patchbay.v1.Bridge
+	(*models.BridgeStatus)(nil),       // 32: patchbay.v1.BridgeStatus
+	(*models.Member)(nil),             // 33: patchbay.v1.Member
 }
 var file_plugins_admin_adminpb_admin_proto_depIdxs = []int32{
 	2,  // 0: patchbay.admin.v1.ListEvent.object:type_name -> patchbay.admin.v1.Object
-	3,  // 1: patchbay.admin.v1.Object.crossconnect:type_name -> patchbay.admin.v1.CrossConnectView
-	24, // 2: patchbay.admin.v1.Object.service:type_name -> patchbay.v1.Service
-	25, // 3: patchbay.admin.v1.Object.endpoint:type_name -> patchbay.v1.Endpoint
-	26, // 4: patchbay.admin.v1.Object.agent:type_name -> patchbay.v1.Agent
-	4,  // 5: patchbay.admin.v1.Object.bridge:type_name -> patchbay.admin.v1.BridgeView
-	27, // 6: patchbay.admin.v1.CrossConnectView.desired:type_name -> patchbay.v1.CrossConnect
-	28, // 7: patchbay.admin.v1.CrossConnectView.status:type_name -> patchbay.v1.CrossConnectStatus
-	29, // 8: patchbay.admin.v1.BridgeView.desired:type_name -> patchbay.v1.Bridge
-	5,  // 9: patchbay.admin.v1.BridgeView.nodes:type_name -> patchbay.admin.v1.BridgeOnNode
-	30, // 10: patchbay.admin.v1.BridgeOnNode.status:type_name -> patchbay.v1.BridgeStatus
-	3,  // 11: patchbay.admin.v1.DescribeResponse.crossconnect:type_name -> patchbay.admin.v1.CrossConnectView
-	6,  // 12: patchbay.admin.v1.DescribeResponse.client:type_name -> patchbay.admin.v1.Counters
-	6,  // 13: patchbay.admin.v1.DescribeResponse.endpoint:type_name -> patchbay.admin.v1.Counters
-	4,  // 14: patchbay.admin.v1.DescribeBridgeResponse.bridge:type_name -> patchbay.admin.v1.BridgeView
-	11, // 15: patchbay.admin.v1.DescribeBridgeResponse.members:type_name -> patchbay.admin.v1.BridgeMember
-	13, // 16: patchbay.admin.v1.DescribeBridgeResponse.ports:type_name -> patchbay.admin.v1.BridgePort
-	14, // 17: patchbay.admin.v1.DescribeBridgeResponse.macs:type_name -> patchbay.admin.v1.BridgeMAC
-	31, // 18: patchbay.admin.v1.BridgeMember.member:type_name -> patchbay.v1.Member
-	28, // 19: patchbay.admin.v1.BridgeMember.status:type_name -> patchbay.v1.CrossConnectStatus
-	12, // 20: patchbay.admin.v1.BridgePort.place:type_name -> patchbay.admin.v1.BridgePlace
-	6,  // 21: patchbay.admin.v1.BridgePort.counters:type_name -> patchbay.admin.v1.Counters
-	12, // 22: patchbay.admin.v1.BridgeMAC.place:type_name -> patchbay.admin.v1.BridgePlace
-	23, // 23: patchbay.admin.v1.ExplainRequest.labels:type_name -> patchbay.admin.v1.ExplainRequest.LabelsEntry
-	0,  // 24: patchbay.admin.v1.Admin.List:input_type -> patchbay.admin.v1.ListRequest
-	7,  // 25: patchbay.admin.v1.Admin.Describe:input_type -> patchbay.admin.v1.DescribeRequest
-	9,  // 26: patchbay.admin.v1.Admin.DescribeBridge:input_type -> patchbay.admin.v1.DescribeBridgeRequest
-	15, // 27: patchbay.admin.v1.Admin.Explain:input_type -> patchbay.admin.v1.ExplainRequest
-	17, // 28: patchbay.admin.v1.Admin.Apply:input_type -> patchbay.admin.v1.ApplyRequest
-	19, // 29: patchbay.admin.v1.Admin.Delete:input_type -> patchbay.admin.v1.DeleteRequest
-	21, // 30: patchbay.admin.v1.Admin.Version:input_type -> patchbay.admin.v1.VersionRequest
-	1,  // 31: patchbay.admin.v1.Admin.List:output_type -> patchbay.admin.v1.ListEvent
-	8,  // 32: patchbay.admin.v1.Admin.Describe:output_type -> patchbay.admin.v1.DescribeResponse
-	10, // 33: patchbay.admin.v1.Admin.DescribeBridge:output_type -> patchbay.admin.v1.DescribeBridgeResponse
-	16, // 34: patchbay.admin.v1.Admin.Explain:output_type -> patchbay.admin.v1.ExplainResponse
-	18, // 35: patchbay.admin.v1.Admin.Apply:output_type -> patchbay.admin.v1.ApplyResponse
-	20, // 36: patchbay.admin.v1.Admin.Delete:output_type -> patchbay.admin.v1.DeleteResponse
-	22, // 37: patchbay.admin.v1.Admin.Version:output_type -> patchbay.admin.v1.VersionResponse
-	31, // [31:38] is the sub-list for method output_type
-	24, // [24:31] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	4,  // 1: patchbay.admin.v1.Object.crossconnect:type_name -> patchbay.admin.v1.CrossConnectView
+	25, // 2: patchbay.admin.v1.Object.service:type_name -> patchbay.v1.Service
+	26, // 3: patchbay.admin.v1.Object.endpoint:type_name -> patchbay.v1.Endpoint
+	27, // 4: patchbay.admin.v1.Object.agent:type_name -> patchbay.v1.Agent
+	5,  // 5: patchbay.admin.v1.Object.bridge:type_name -> patchbay.admin.v1.BridgeView
+	3,  // 6: patchbay.admin.v1.Object.device:type_name -> patchbay.admin.v1.Device
+	28, // 7: patchbay.admin.v1.Device.given:type_name -> google.protobuf.Timestamp
+	29, // 8: patchbay.admin.v1.CrossConnectView.desired:type_name -> patchbay.v1.CrossConnect
+	30, // 9: patchbay.admin.v1.CrossConnectView.status:type_name -> patchbay.v1.CrossConnectStatus
+	31, // 10: patchbay.admin.v1.BridgeView.desired:type_name -> patchbay.v1.Bridge
+	6,  // 11: patchbay.admin.v1.BridgeView.nodes:type_name -> patchbay.admin.v1.BridgeOnNode
+	32, // 12: patchbay.admin.v1.BridgeOnNode.status:type_name -> patchbay.v1.BridgeStatus
+	4,  // 13: patchbay.admin.v1.DescribeResponse.crossconnect:type_name -> patchbay.admin.v1.CrossConnectView
+	7,  // 14: patchbay.admin.v1.DescribeResponse.client:type_name -> patchbay.admin.v1.Counters
+	7,  // 15: patchbay.admin.v1.DescribeResponse.endpoint:type_name -> patchbay.admin.v1.Counters
+	5,  // 16: patchbay.admin.v1.DescribeBridgeResponse.bridge:type_name -> patchbay.admin.v1.BridgeView
+	12, // 17: patchbay.admin.v1.DescribeBridgeResponse.members:type_name -> patchbay.admin.v1.BridgeMember
+	14, // 18: patchbay.admin.v1.DescribeBridgeResponse.ports:type_name -> patchbay.admin.v1.BridgePort
+	15, // 19: patchbay.admin.v1.DescribeBridgeResponse.macs:type_name -> patchbay.admin.v1.BridgeMAC
+	33, // 20: patchbay.admin.v1.BridgeMember.member:type_name -> patchbay.v1.Member
+	30, // 21: patchbay.admin.v1.BridgeMember.status:type_name -> patchbay.v1.CrossConnectStatus
+	13, // 22: patchbay.admin.v1.BridgePort.place:type_name -> patchbay.admin.v1.BridgePlace
+	7,  // 23: patchbay.admin.v1.BridgePort.counters:type_name -> patchbay.admin.v1.Counters
+	13, // 24: patchbay.admin.v1.BridgeMAC.place:type_name -> patchbay.admin.v1.BridgePlace
+	24, // 25: patchbay.admin.v1.ExplainRequest.labels:type_name -> patchbay.admin.v1.ExplainRequest.LabelsEntry
+	0,  // 26: patchbay.admin.v1.Admin.List:input_type -> patchbay.admin.v1.ListRequest
+	8,  // 27: patchbay.admin.v1.Admin.Describe:input_type -> patchbay.admin.v1.DescribeRequest
+	10, // 28: patchbay.admin.v1.Admin.DescribeBridge:input_type -> patchbay.admin.v1.DescribeBridgeRequest
+	16, // 29: patchbay.admin.v1.Admin.Explain:input_type -> patchbay.admin.v1.ExplainRequest
+	18, // 30: patchbay.admin.v1.Admin.Apply:input_type -> patchbay.admin.v1.ApplyRequest
+	20, // 31: patchbay.admin.v1.Admin.Delete:input_type -> patchbay.admin.v1.DeleteRequest
+	22, // 32: patchbay.admin.v1.Admin.Version:input_type -> patchbay.admin.v1.VersionRequest
+	1,  // 33: patchbay.admin.v1.Admin.List:output_type -> patchbay.admin.v1.ListEvent
+	9,  // 34: patchbay.admin.v1.Admin.Describe:output_type -> patchbay.admin.v1.DescribeResponse
+	11, // 35: patchbay.admin.v1.Admin.DescribeBridge:output_type -> patchbay.admin.v1.DescribeBridgeResponse
+	17, // 36: patchbay.admin.v1.Admin.Explain:output_type -> patchbay.admin.v1.ExplainResponse
+	19, // 37: patchbay.admin.v1.Admin.Apply:output_type -> patchbay.admin.v1.ApplyResponse
+	21, // 38: patchbay.admin.v1.Admin.Delete:output_type -> patchbay.admin.v1.DeleteResponse
+	23, // 39: patchbay.admin.v1.Admin.Version:output_type -> patchbay.admin.v1.VersionResponse
+	33, // [33:40] is the sub-list for method output_type
+	26, // [26:33] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_plugins_admin_adminpb_admin_proto_init() }
@@ -1723,14 +1912,16 @@ func file_plugins_admin_adminpb_admin_proto_init() {
 		(*Object_Endpoint)(nil),
 		(*Object_Agent)(nil),
 		(*Object_Bridge)(nil),
+		(*Object_Device)(nil),
 	}
+	file_plugins_admin_adminpb_admin_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_plugins_admin_adminpb_admin_proto_rawDesc), len(file_plugins_admin_adminpb_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

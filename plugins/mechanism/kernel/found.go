@@ -137,6 +137,8 @@ func makerOf(l linux.Link, tag linux.Tag, wanted string) string {
 		return tapKey(tag)
 	case l.Device != nil:
 		return deviceKey(tag)
+	case l.Parent != "":
+		return vfKey(tag)
 	case wanted == portKey(tag):
 		return wanted
 	}

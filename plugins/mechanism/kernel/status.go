@@ -5,6 +5,7 @@ import (
 
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/linux"
+	"go.patchbay.dev/plugins/sriov"
 )
 
 // Status says what one end of a cross-connect has become: its interface and whether it
@@ -17,6 +18,9 @@ func (m *Mechanism) Status(x *models.CrossConnect, side models.Side) *models.Att
 		return nil
 	}
 	s := &models.AttachmentStatus{Mechanism: Type, Parameters: map[string]string{NetNS: end.NetNS, Name: end.Name}}
+	if pci := x.At(side).GetMechanism().GetParameters()[sriov.ParamPCI]; pci != "" {
+		s.Parameters[sriov.ParamPCI] = pci
+	}
 	p, i, ok := m.pairs.of(tag)
 	if !ok {
 		return s

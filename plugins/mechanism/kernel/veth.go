@@ -35,11 +35,11 @@ func vethKey(id string) string { return KindVeth + "/" + id }
 func portKey(tag linux.Tag) string { return KindVeth + "/" + tag.ID + "/" + string(tag.Side) }
 
 // isPort tells whether a key is that of a pair, or of a tap, to the forwarder.
-func isPort(key string) bool { return strings.Count(key, "/") == 2 && !isDevice(key) }
+func isPort(key string) bool { return strings.Count(key, "/") == 2 && !isDevice(key) && !isVF(key) }
 
-// tagsOf are the tags of the ends of the pair with this key. A tap or a tunnel has one end.
+// tagsOf are the tags of the ends of the pair with this key. A tap, a tunnel or a virtual function has one end.
 func tagsOf(key string) [2]linux.Tag {
-	if isTap(key) || isDevice(key) {
+	if isTap(key) || isDevice(key) || isVF(key) {
 		_, rest, _ := strings.Cut(key, "/")
 		id, side, _ := strings.Cut(rest, "/")
 		return [2]linux.Tag{{ID: id, Side: linux.Side(side)}}
