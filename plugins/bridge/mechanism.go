@@ -42,8 +42,8 @@ func (Mechanism) Offer(dataplane string) *models.Offer {
 // Register gives the engine the descriptors of what is in etcd. It is called once, before the
 // engine is started.
 func (m Mechanism) Register(e *reconcile.Engine, _ func(id string)) {
-	reconcile.Register(e, KindMember, members{m.Plugin})
-	reconcile.Register(e, KindNode, nodes{m.Plugin})
+	reconcile.Register(e, KindMember, members(m))
+	reconcile.Register(e, KindNode, nodes(m))
 	e.Facts(KindBridge, missing{})
 }
 
