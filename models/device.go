@@ -7,3 +7,7 @@ type Device interface {
 	// DeviceKind is the kernel's word for it, as in ip link add type: vxlan, gretap, …
 	DeviceKind() string
 }
+
+// CardDataplane is the dataplane of offers whose ends have devices of network cards, between which the
+// cards switch.
+const CardDataplane = "card"

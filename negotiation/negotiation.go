@@ -12,6 +12,7 @@ import (
 const (
 	Local  = "LOCAL"  // between a workload and its node
 	Remote = "REMOTE" // between nodes, or spoken by an end that is itself a tunnel device
+	Bridge = "BRIDGE" // ours: an end that is no workload, but a bridge of the node
 )
 
 // Bounds of what one end may name, against requests that would stall a node.
@@ -31,7 +32,11 @@ type End struct {
 	// Only, if set, is the one type that the client insists on, or that the endpoint has
 	// answered with. The rest of Speaks is then kept for the reasons.
 	Only string
-	// Workload: the end is a process on its node, for which a REMOTE mechanism is none: a
+	// Devices names the types with which the end has a device of a card, or asks for one: these
+	// are served by dataplane [models.CardDataplane], and the others are not. What an endpoint will
+	// answer is not known, and may be either, until Only is set.
+	Devices []string
+	// Workload: the end is a process on its node, for which only LOCAL mechanisms are any: a
 	// tunnel is made between agents, who know each other, and leads where they agree.
 	Workload bool
 }

@@ -41,7 +41,7 @@ func newEnd(who string, e End, r *Request) side {
 	}
 	if len(names) == 0 {
 		for _, o := range e.Node.GetOffers() {
-			if o.GetClass() != Remote {
+			if local(o) {
 				names = append(names, o.GetType())
 			}
 		}
@@ -50,15 +50,20 @@ func newEnd(who string, e End, r *Request) side {
 	for i := range s.entries {
 		x := &s.entries[i]
 		x.offers, x.why = usable(e.Node, x.name, r.Payload)
+		if x.why == "" && (who == client || e.Only != "") {
+			x.offers, x.why = served(x.offers, slices.Contains(e.Devices, x.name), e.Node)
+		}
 		switch {
 		case s.only != "" && x.name != s.only:
 			x.why = s.decided()
-		case e.Workload && x.why == "" && x.offers[0].GetClass() == Remote:
-			x.why = "it is between nodes; a workload uses a mechanism of class " + Local
+		case e.Workload && x.why == "" && !local(x.offers[0]):
+			x.why = "it is of class " + x.offers[0].GetClass() + "; a workload uses a mechanism of class " + Local
 		}
 	}
 	return s
 }
+
+func local(o *models.Offer) bool { return o.GetClass() == Local || o.GetClass() == "" }
 
 // newTunnels lists what is in play between two nodes.
 func newTunnels(r *Request) side {
@@ -133,6 +138,22 @@ func usable(node *models.Agent, name, payload string) (offers []*models.Offer, w
 		why = ""
 	}
 	return offers, why
+}
+
+// served keeps the offers by which an end can have a device of a card, or can have none.
+func served(offers []*models.Offer, device bool, node *models.Agent) (kept []*models.Offer, why string) {
+	for _, o := range offers {
+		if (o.GetDataplane() == models.CardDataplane) == device {
+			kept = append(kept, o)
+		}
+	}
+	switch {
+	case len(kept) > 0:
+		return kept, ""
+	case device:
+		return nil, nodeName(node) + " has no devices for it"
+	}
+	return nil, "it needs a device; name a pool, or pass on the device plugin's token"
 }
 
 // understood says why two nodes cannot use what both offer as a tunnel between them.

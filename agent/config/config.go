@@ -28,6 +28,7 @@ type Config struct {
 	Log        Log
 	Mechanisms Mechanisms
 	Kernel     Kernel
+	SRIOV      SRIOV
 }
 
 // Node is who this node is.

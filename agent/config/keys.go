@@ -3,11 +3,11 @@ package config
 // Key is one key of the configuration.
 type Key struct {
 	Name    string // as in the file: etcd.data_dir
-	Default any    // string, bool, int, []int or []string
+	Default any    // string, bool, int, []int, []string or []Pool
 	Help    string // one line
 	shown   string // stands for a default that is known on the node only
 
-	field  func(*Config) any            // *string, *bool, *int, *[]string, *[]int or *Secret
+	field  func(*Config) any            // *string, *bool, *int, *[]string, *[]int, *[]Pool or *Secret
 	settle func(string) (string, error) // gives the value its final form; nil: as it is
 	check  func(string) error           // of the value or of each entry; nil: any
 }
@@ -141,6 +141,22 @@ func Keys() []Key {
 		{Name: "kernel.allow_agent_netns", Default: false,
 			Help:  "allow connections into the agent's own network namespace",
 			field: func(c *Config) any { return &c.Kernel.AllowAgentNetns }},
+
+		{Name: "sriov.pools", Default: []Pool{},
+			Help:  "pools of SR-IOV virtual functions, a list of groups of keys: see sriov.md",
+			field: func(c *Config) any { return &c.SRIOV.Pools }},
+		{Name: "sriov.kubelet", Default: "", check: optional(path),
+			Help:  "kubelet's directory of device plugins, /var/lib/kubelet/device-plugins, for pools that Kubernetes counts; empty: it counts none",
+			field: func(c *Config) any { return &c.SRIOV.Kubelet }},
+		{Name: "sriov.tokens", Default: "/var/lib/patchbay/tokens.json", check: path,
+			Help:  "file in which the agent keeps what kubelet gave to pods",
+			field: func(c *Config) any { return &c.SRIOV.Tokens }},
+		{Name: "sriov.sysfs", Default: "/sys", check: path,
+			Help:  "where sysfs is mounted",
+			field: func(c *Config) any { return &c.SRIOV.Sysfs }},
+		{Name: "sriov.run_dir", Default: "/run/patchbay/sriov", check: path,
+			Help:  "where it is noted how a virtual function was before a workload got it; it must not outlive a boot",
+			field: func(c *Config) any { return &c.SRIOV.RunDir }},
 	}
 }
 

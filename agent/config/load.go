@@ -30,6 +30,8 @@ func AddFlags(fs *pflag.FlagSet) {
 			fs.IntSlice(k.Flag(), d, k.Help)
 		case []string:
 			fs.StringSlice(k.Flag(), d, k.Help)
+		case []Pool:
+			fs.String(k.Flag(), "", k.Help)
 		}
 	}
 }
@@ -146,6 +148,10 @@ func (k Key) inFile(value any) error {
 				return k.wrong(e, "is not text; write it in quotes")
 			}
 		}
+	case []Pool:
+		if _, ok := value.(string); ok {
+			return k.wrong(value, "is not a list; write one pool after each dash")
+		}
 	}
 	return nil
 }
@@ -205,6 +211,11 @@ func (k Key) set(c *Config, value any) error {
 				return fmt.Errorf("%s[%d]: %q: %w", k.Name, i, s, err)
 			}
 			*field = append(*field, s)
+		}
+	case *[]Pool:
+		var err error
+		if *field, err = pools(value); err != nil {
+			return fmt.Errorf("%s%w", k.Name, err)
 		}
 	}
 	return nil

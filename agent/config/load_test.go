@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -86,6 +87,10 @@ func sample(k Key, file string) string {
 		return "MEMIF"
 	case k.Name == "node.address":
 		return "192.0.2.1"
+	case k.Name == "sriov.pools":
+		return "[{name: radio, pf: ens1f0, count: 4, services: [a, b], trust: true}]"
+	case k.Name == "sriov.kubelet":
+		return "/tmp/x"
 	case k.Default == false:
 		return "true"
 	case k.Name == "vpp.rx_mode":
@@ -121,7 +126,7 @@ func TestEveryKeyIsReadFromEverySource(t *testing.T) {
 			fmt.Fprintf(&yaml, "%s: [%q]\n", k.Name, value)
 		} else if _, list := k.Default.([]int); list {
 			fmt.Fprintf(&yaml, "%s: [%s]\n", k.Name, value)
-		} else if _, b := k.Default.(bool); b || isInt(k.Default) {
+		} else if _, b := k.Default.(bool); b || isInt(k.Default) || k.Name == "sriov.pools" {
 			fmt.Fprintf(&yaml, "%s: %s\n", k.Name, value)
 		} else {
 			fmt.Fprintf(&yaml, "%s: %q\n", k.Name, value)
@@ -154,6 +159,12 @@ func TestEveryKeyIsReadFromEverySource(t *testing.T) {
 				got = strings.Join(*f, " ")
 			case *[]int:
 				got = strings.Trim(fmt.Sprint(*f), "[]")
+			case *[]Pool:
+				want := []Pool{{Name: "radio", PF: "ens1f0", Count: 4, Services: []string{"a", "b"}, Trust: true}}
+				if !reflect.DeepEqual(*f, want) {
+					t.Errorf("%s = %+v, want %+v", k.Name, *f, want)
+				}
+				continue
 			}
 			if want := sample(k, pem); got != want {
 				t.Errorf("%s = %q, want %q", k.Name, got, want)
@@ -223,6 +234,15 @@ func TestWhatCannotBeIsRefusedByName(t *testing.T) {
 		{"certificate that is not there", "etcd: {tls: {ca: /does/not/exist}}", nil, nil, "etcd.tls.ca: stat /does/not/exist: no such file"},
 		{"endpoint without port", "etcd: {endpoints: ['https://etcd']}", nil, nil, `etcd.endpoints[0]: "https://etcd": use`},
 		{"mechanism in small letters", "mechanisms: {prefer: [memif]}", nil, nil, `mechanisms.prefer[0]: "memif": use mechanism types in capitals`},
+		{"pools in a group", "sriov: {pools: {name: radio}}", nil, nil, "sriov.pools.name: no such key; remove it"},
+		{"pools as text in the file", "sriov: {pools: '[]'}", nil, nil, "sriov.pools: [] is not a list; write one pool after each dash"},
+		{"a pool that is none", "sriov: {pools: [radio]}", nil, nil, "sriov.pools[0]: radio is not a pool; use the keys name, pf"},
+		{"a pool's unknown key", "sriov: {pools: [{name: a}, {name: b, vf: '1'}]}", nil, nil, `sriov.pools[1]: unknown field "vf"; use the keys name, pf`},
+		{"a vendor that YAML takes for a number", "sriov: {pools: [{name: a, vendor: 8086}]}", nil, nil, "sriov.pools[0].vendor: is a number, not text; write it in quotes"},
+		{"a count in words", "sriov: {pools: [{name: a, count: four}]}", nil, nil, "sriov.pools[0].count: is a string, not a whole number"},
+		{"a service for a list", "sriov: {pools: [{name: a, services: radio}]}", nil, nil, "sriov.pools[0].services: is a string, not a list; write [a, b]"},
+		{"pools in a variable that are no YAML", "", map[string]string{"PATCHBAY_SRIOV_POOLS": "[{"}, nil, `sriov.pools: "[{" is not YAML in one line`},
+		{"pools in a flag that are no list", "", nil, []string{"--sriov-pools=radio"}, "sriov.pools: radio is not a list"},
 		{"mechanism twice", "", map[string]string{"PATCHBAY_MECHANISMS_PREFER": "KERNEL, KERNEL"}, nil, "mechanisms.prefer[1]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -4,6 +4,7 @@ package admin
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -11,9 +12,11 @@ import (
 
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/admin/adminpb"
+	"go.patchbay.dev/plugins/bridge"
 	"go.patchbay.dev/plugins/crossconnect"
 	"go.patchbay.dev/plugins/fdpass"
 	"go.patchbay.dev/plugins/manager"
+	"go.patchbay.dev/plugins/sriov"
 	"go.patchbay.dev/plugins/store"
 )
 
@@ -34,6 +37,16 @@ type Registry interface {
 	Node(name string) *models.Agent
 }
 
+// Bridges is what this room needs of plugins/bridge.
+type Bridges interface {
+	// Check says why a bridge would be refused.
+	Check(ctx context.Context, b *models.Bridge) error
+	// Look tells what this node's dataplane has of a bridge.
+	Look(ctx context.Context, name string) (bridge.State, error)
+	// Free gives back what a bridge that is deleted has left in etcd.
+	Free(ctx context.Context, name string) error
+}
+
 // Store is what this room needs of plugins/store.
 type Store interface {
 	Get(ctx context.Context, key string) (store.KV, error)
@@ -41,6 +54,12 @@ type Store interface {
 	Put(ctx context.Context, key string, value []byte) (int64, error)
 	Delete(ctx context.Context, key string) (int64, error)
 	Watch(ctx context.Context, prefix string, fn func(store.Batch)) error
+}
+
+// Devices is what this room needs of plugins/sriov.
+type Devices interface {
+	Devices() []sriov.Device
+	Changed() <-chan struct{}
 }
 
 // Counters reads the counters of one side as its workload sees them; nil: unknown.
@@ -57,6 +76,9 @@ type Options struct {
 	Store         Store
 	CrossConnects CrossConnects
 	Registry      Registry
+	Bridges       Bridges
+	Devices       Devices                   // nil: the node has no pools of devices
+	Given         func(id string) time.Time // when kubelet last gave a device away; nil: it gives none
 	Counters      Counters
 	OwnNetns      uint64 // inode of the agent's network namespace
 }

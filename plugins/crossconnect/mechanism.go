@@ -6,7 +6,7 @@ import (
 )
 
 // Mechanism is one way to attach a workload. Its parameters were checked by Validate
-// before any other method sees them. It is a Pairer, an Attacher, or both.
+// before any other method sees them. It is a Pairer, an Attacher or a Passer, or several of them.
 type Mechanism interface {
 	// Type is the wire name: KERNEL, MEMIF, …
 	Type() string
@@ -47,6 +47,25 @@ type Deviser interface {
 	// Device describes the end of the tunnel that is at side of the record, for the
 	// workload at the other side. Errors are as of Pair.
 	Device(x *models.CrossConnect, side models.Side) (models.Device, error)
+}
+
+// Bridger is a mechanism whose end is no workload but a bridge: what is attached at the
+// client's side becomes a member of it.
+type Bridger interface {
+	// Complete gives the record with what the bridge settles where it leaves that open.
+	// Errors are as of Pair.
+	Complete(x *models.CrossConnect) (*models.CrossConnect, error)
+	// Member renders the membership of what is attached to port. Errors are as of Pair.
+	Member(x *models.CrossConnect, port models.Port) ([]reconcile.Value, error)
+}
+
+// Passer is a mechanism that can hand its workload a device that leads out of the node by itself: of two
+// such ends, cards and what is between them switch, and nothing of this node.
+type Passer interface {
+	// Passes tells whether an end with these parameters is such a device.
+	Passes(parameters map[string]string) bool
+	// Pass renders what one side of the record has. Errors are as of Pair.
+	Pass(x *models.CrossConnect, side models.Side) ([]reconcile.Value, error)
 }
 
 // Joiner joins two ports of the forwarder.

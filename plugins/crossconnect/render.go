@@ -19,6 +19,16 @@ func (p *Plugin) Render(x *models.CrossConnect) ([]reconcile.Value, error) {
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}
+	if _, ok := c.(Bridger); ok {
+		return nil, &models.FieldError{Field: "client.mechanism.type",
+			Reason: "a " + c.Type() + " is an endpoint: two that a record joined would make a loop; make the client a workload's"}
+	}
+	if b, ok := e.(Bridger); ok {
+		return p.bridge(x, c, b)
+	}
+	if values, ok, err := pass(x, c, e); ok {
+		return values, err
+	}
 	if c.Type() == e.Type() && pairs(c, x.Path) {
 		return c.(Pairer).Pair(x)
 	}
@@ -33,6 +43,32 @@ func (p *Plugin) Render(x *models.CrossConnect) ([]reconcile.Value, error) {
 		return nil, p.cannotJoin(x)
 	}
 	return p.join(x, ca, ea)
+}
+
+// pass renders two ends that each have a device of their own; false: neither has.
+func pass(x *models.CrossConnect, c, e Mechanism) ([]reconcile.Value, bool, error) {
+	passes := func(m Mechanism, a *models.Attachment) bool {
+		p, ok := m.(Passer)
+		return ok && p.Passes(a.Mechanism.Parameters)
+	}
+	own, far := passes(c, x.Client), passes(e, x.Endpoint)
+	if !own && !far {
+		return nil, false, nil
+	}
+	if own != far {
+		which, other := models.ClientSide, models.EndpointSide
+		if far {
+			which, other = other, which
+		}
+		return nil, true, &models.FieldError{Field: string(other) + ".mechanism", Reason: fmt.Sprintf(
+			"the %s has a virtual function, which leads to its card and not to this node's dataplane; give this end one, too, or NOOP if it is on the wire", which)}
+	}
+	values, err := c.(Passer).Pass(x, models.ClientSide)
+	if err != nil {
+		return nil, true, err
+	}
+	more, err := e.(Passer).Pass(x, models.EndpointSide)
+	return append(values, more...), true, err
 }
 
 // pairs tells whether two ends of a mechanism are linked with nothing in between.
@@ -80,6 +116,24 @@ func (p *Plugin) join(x *models.CrossConnect, client, endpoint Attacher) ([]reco
 		return nil, err
 	}
 	return append(append(values, more...), between...), nil
+}
+
+// bridge renders a workload's attachment and its membership.
+func (p *Plugin) bridge(x *models.CrossConnect, client Mechanism, b Bridger) ([]reconcile.Value, error) {
+	a, ok := client.(Attacher)
+	if !ok || x.Path == models.DirectPath {
+		return nil, p.cannotJoin(x)
+	}
+	x, err := b.Complete(x)
+	if err != nil {
+		return nil, err
+	}
+	port, values, err := a.Attach(x, models.ClientSide)
+	if err != nil {
+		return nil, err
+	}
+	more, err := b.Member(x, port)
+	return append(values, more...), err
 }
 
 func (p *Plugin) cannotJoin(x *models.CrossConnect) error {

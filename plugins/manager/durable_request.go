@@ -53,7 +53,7 @@ func (m *Manager) askDurable(ctx context.Context, spec *models.Connection, revis
 		return err
 	}
 	defer unlock()
-	defer m.releaseTunnels(spec.Id)
+	defer m.releaseHeld(spec.Id)
 	r := &request{peer: peer{as: ownerEtcd}, id: spec.Id, insist: true, pinned: spec.Endpoint != "", revision: revision}
 	var well bool
 	r.record, r.known, well = m.known(r.id)

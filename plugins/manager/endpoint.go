@@ -12,6 +12,7 @@ import (
 	"github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/memif"
 	"google.golang.org/grpc"
 	grpcpeer "google.golang.org/grpc/peer"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"go.patchbay.dev/models"
@@ -32,6 +33,9 @@ type answer struct {
 func (m *Manager) ask(ctx context.Context, cc *grpc.ClientConn, r *request, next *hop) (*answer, error) {
 	if next.node != nil {
 		return m.askAgent(ctx, cc, r, next)
+	}
+	if bridge := next.bridge(); bridge != "" {
+		return m.askBridge(ctx, bridge, r, next)
 	}
 	return m.askEndpoint(ctx, cc, r, next)
 }
@@ -76,7 +80,7 @@ func (m *Manager) call(ctx context.Context, cc *grpc.ClientConn, r *request, nex
 // compose makes the record of a connection from what the client wants and the endpoint
 // answered.
 func (m *Manager) compose(ctx context.Context, r *request, next *hop, a *answer) (*models.CrossConnect, error) {
-	mine, decision, err := m.decide(r, next, a.conn.GetMechanism().GetType())
+	mine, decision, err := m.decide(r, next, a.conn.GetMechanism())
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +96,10 @@ func (m *Manager) compose(ctx context.Context, r *request, next *hop, a *answer)
 	x := attachments(out.GetContext())
 	x.Id, x.NetworkService, x.Payload, x.Decision = r.id, out.NetworkService, out.Payload, decision.Reasons
 	x.Path = pathOf(decision, m.path(r))
-	x.Client.Mechanism, x.Endpoint.Mechanism = mine.record, theirs
+	x.Client.Mechanism, x.Endpoint.Mechanism = proto.CloneOf(mine.record), theirs
+	if err := m.settleDevices(ctx, r, x, a.peer); err != nil {
+		return nil, err
+	}
 	x.Request = &models.Request{
 		Connection:  packed,
 		Expires:     out.Path.PathSegments[r.index].Expires,
@@ -113,6 +120,9 @@ func (m *Manager) compose(ctx context.Context, r *request, next *hop, a *answer)
 func (m *Manager) theirs(ctx context.Context, r *request, next *hop, a *answer) (*models.Mechanism, error) {
 	if next.node != nil {
 		return m.agreed(r, next, a)
+	}
+	if next.bridge() != "" {
+		return &models.Mechanism{Type: a.conn.Mechanism.Type, Parameters: a.conn.Mechanism.Parameters}, nil
 	}
 	if err := m.ownSocket(r, a.conn.Mechanism); err != nil {
 		return nil, err
@@ -213,8 +223,8 @@ func routes(in []*networkservice.Route) (out []*models.Route) {
 // not wait.
 func (m *Manager) leaveEndpoint(x *models.CrossConnect) {
 	conn, err := replied(x)
-	if err != nil || x.Request.EndpointUrl == "" {
-		return
+	if _, bridge := bridgeOf(x.Request.EndpointUrl); err != nil || x.Request.EndpointUrl == "" || bridge {
+		return // a bridge takes back what was on record as that goes
 	}
 	conn = ours(conn)
 	if _, remote := nodeOf(x.Request.EndpointUrl); remote {
@@ -222,15 +232,19 @@ func (m *Manager) leaveEndpoint(x *models.CrossConnect) {
 	} else {
 		conn.Mechanism = mechanismToNSM(x.Endpoint.Mechanism)
 	}
-	m.closeEndpoint(conn, x.Request.EndpointUrl, x.Endpoint.Mechanism.Parameters[paramNetns])
+	m.closeEndpoint(x.Id, conn, x.Request.EndpointUrl, x.Endpoint.Mechanism.Parameters[paramNetns])
 }
 
-// closeEndpoint closes a connection as this agent's own path segment sees it at an
-// endpoint, beside the caller's work: an endpoint that hears nothing lets it expire. The
+// closeEndpoint closes the connection on record under id, as this agent's own path segment
+// sees it, at an endpoint, beside the caller's work: an endpoint that hears nothing lets it expire. The
 // endpoint gets the descriptor of its own namespace back, netns, without which NSM's
 // recvfd waits for it in vain.
-func (m *Manager) closeEndpoint(conn *networkservice.Connection, url, netns string) {
+func (m *Manager) closeEndpoint(id string, conn *networkservice.Connection, url, netns string) {
 	if m.run.Err() != nil {
+		return
+	}
+	if bridge, ok := bridgeOf(url); ok {
+		m.Bridges.Release(bridge, id)
 		return
 	}
 	m.done.Go(func() {

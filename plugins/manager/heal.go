@@ -96,7 +96,7 @@ func (m *Manager) healNow(id string, c *connection) {
 		return
 	}
 	defer unlock()
-	defer m.releaseTunnels(id)
+	defer m.releaseHeld(id)
 	m.mu.Lock()
 	if m.connections[id] != c || c.lost == "" && !c.leave {
 		c.healing.stop()

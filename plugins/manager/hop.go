@@ -37,6 +37,14 @@ type hop struct {
 	offers   []string      // mechanism types to offer it, best first
 }
 
+// bridge is the bridge of this node that it is; empty: it is none.
+func (h *hop) bridge() string {
+	if name, ok := bridgeOf(h.url); ok {
+		return name
+	}
+	return ""
+}
+
 const nodeScheme = "node://"
 
 // nodeURL stands for the agent of another node, wherever it is reached now.

@@ -48,6 +48,9 @@ func (l *links) close() {
 
 // use gives the connection to an endpoint; release gives it back.
 func (l *links) use(url string) (cc *grpc.ClientConn, release func(), err error) {
+	if _, ok := bridgeOf(url); ok {
+		return nil, func() {}, nil // it is nowhere else
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := l.by[url]
@@ -117,9 +120,9 @@ func (l *links) release(k *link) {
 
 // hold is use for a connection's whole life: it also watches the endpoint.
 func (l *links) hold(url string) (release func(), err error) {
-	_, release, err = l.use(url)
-	if err != nil {
-		return nil, err
+	cc, release, err := l.use(url)
+	if err != nil || cc == nil {
+		return release, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

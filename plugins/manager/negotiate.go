@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/networkservicemesh/api/pkg/api/networkservice"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -28,8 +29,14 @@ func (m *Manager) question(r *request, next *hop) negotiation.Request {
 	if next != nil && next.node != nil {
 		q.Endpoint.Node = next.node
 	}
+	if next != nil && next.bridge() != "" {
+		q.Endpoint.Speaks, q.Endpoint.Workload = []string{models.BridgeMechanism}, false
+	}
 	for _, w := range r.wants {
 		q.Client.Speaks = append(q.Client.Speaks, w.record.Type)
+		if m.Devices != nil && m.Devices.Asks(w.record, r.conn.NetworkService) {
+			q.Client.Devices = append(q.Client.Devices, w.record.Type)
+		}
 	}
 	if r.insist {
 		q.Client.Only = r.wants[0].record.Type
@@ -39,7 +46,7 @@ func (m *Manager) question(r *request, next *hop) negotiation.Request {
 
 // path is the policy for a connection: its network service's or else the node's.
 func (m *Manager) path(r *request) string {
-	if s, _ := m.registry.service(r.conn.NetworkService); s.GetPath() != "" {
+	if s, _ := m.service(r.conn.NetworkService); s.GetPath() != "" {
 		return s.Path
 	}
 	return m.Path
@@ -59,15 +66,18 @@ func (m *Manager) offersFor(r *request, next *hop) ([]string, error) {
 }
 
 // decide settles the mechanisms once the next hop has answered with one.
-func (m *Manager) decide(r *request, next *hop, answered string) (*want, *negotiation.Decision, error) {
-	if answered == "" {
+func (m *Manager) decide(r *request, next *hop, answered *networkservice.Mechanism) (*want, *negotiation.Decision, error) {
+	if answered.GetType() == "" {
 		return nil, nil, errors.New("the endpoint answered with no mechanism")
 	}
 	q := m.question(r, next)
 	if next.node != nil {
-		q.Tunnel = answered
+		q.Tunnel = answered.Type
 	} else {
-		q.Endpoint.Only = answered
+		q.Endpoint.Only = answered.Type
+		if m.Devices != nil && m.Devices.Asks(&models.Mechanism{Type: answered.Type, Parameters: answered.Parameters}, r.conn.NetworkService) {
+			q.Endpoint.Devices = []string{answered.Type}
+		}
 	}
 	d, err := negotiation.Decide(q)
 	if err != nil {

@@ -159,3 +159,15 @@ func (p *pulse) refuses(ctx context.Context, err error) bool {
 	}
 	return errors.Is(err, syscall.ECONNREFUSED)
 }
+
+// pause waits and reports whether ctx is still alive.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

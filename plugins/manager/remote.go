@@ -141,10 +141,13 @@ func (m *Manager) settleMTU(r *request, other *models.Agent) {
 	}
 }
 
-// releaseTunnels gives back what a request has held and not put on record.
-func (m *Manager) releaseTunnels(id string) {
+// releaseHeld gives back what a request has held and not put on record.
+func (m *Manager) releaseHeld(id string) {
 	if m.Tunnels != nil {
 		m.Tunnels.Release(id)
+	}
+	if m.Devices != nil {
+		m.Devices.Release(id)
 	}
 }
 

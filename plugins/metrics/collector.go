@@ -8,6 +8,7 @@ import (
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/crossconnect"
 	"go.patchbay.dev/plugins/reconcile"
+	"go.patchbay.dev/plugins/sriov"
 )
 
 // Engine is what this room reads of plugins/reconcile.
@@ -25,6 +26,7 @@ type Counters struct {
 type Sources struct {
 	Engine        Engine
 	CrossConnects func() []crossconnect.Event
+	Bridges       func() []*models.BridgeStatus // that the node has members of
 	// Counters of both sides, nil where unknown. It may read the dataplane.
 	Counters func(x *models.CrossConnect) (client, endpoint *Counters)
 	StoreUp  func() error
@@ -33,6 +35,9 @@ type Sources struct {
 	VPP      func() string // VPP's version, empty while there is none
 	// Dataplanes that the node has.
 	Dataplanes func() []Dataplane
+	// Pools of virtual functions that are configured, and what is in them.
+	Pools   []string
+	Devices func() []sriov.Device
 }
 
 // Dataplane is what moves packets on the node.
@@ -55,6 +60,13 @@ var (
 	revision    = desc("store_revision", "The last revision of etcd that was seen.")
 	up          = desc("dataplane_up", "1 while the dataplane answers.", "dataplane")
 	restarts    = desc("dataplane_restarts_total", "How often the dataplane was found restarted.")
+
+	bridgeUp         = desc("bridge_up", "1 while the bridge is as wanted on this node.", "bridge")
+	bridgeMembers    = desc("bridge_members", "Members of the bridge on this node.", "bridge")
+	bridgePeers      = desc("bridge_peers", "Other nodes that tunnels of the bridge lead to.", "bridge")
+	devices          = desc("devices", "Virtual functions of a pool.", "pool")
+	devicesAllocated = desc("devices_allocated", "Virtual functions of a pool that a connection has.", "pool")
+	devicesUnhealthy = desc("devices_unhealthy", "Virtual functions of a pool that cannot be given away.", "pool")
 
 	ofConnection    = []string{"connection", "side", "service"}
 	receivePackets  = desc("connection_receive_packets_total", "Packets that the workload received.", ofConnection...)
@@ -93,7 +105,13 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		times += d.Restarts
 	}
 	counter(restarts, times)
+	c.pools(gauge)
 
+	for _, b := range c.Bridges() {
+		gauge(bridgeUp, boolean(b.GetState() == models.State_UP), b.GetName())
+		gauge(bridgeMembers, float64(b.GetMembers()), b.GetName())
+		gauge(bridgePeers, float64(b.GetPeers()), b.GetName())
+	}
 	byForm := map[[4]string]int{}
 	for _, e := range c.CrossConnects() {
 		x := e.Desired
@@ -116,6 +134,28 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	for form, n := range byForm {
 		gauge(connections, float64(n), form[:]...)
+	}
+}
+
+// pools counts what is in each pool, also in one that has nothing.
+func (c *collector) pools(gauge func(d *prometheus.Desc, v float64, labels ...string)) {
+	if len(c.Pools) == 0 {
+		return
+	}
+	total, allocated, unhealthy := map[string]int{}, map[string]int{}, map[string]int{}
+	for _, d := range c.Devices() {
+		total[d.Pool]++
+		if d.Owner != "" {
+			allocated[d.Pool]++
+		}
+		if !d.Healthy {
+			unhealthy[d.Pool]++
+		}
+	}
+	for _, pool := range c.Pools {
+		gauge(devices, float64(total[pool]), pool)
+		gauge(devicesAllocated, float64(allocated[pool]), pool)
+		gauge(devicesUnhealthy, float64(unhealthy[pool]), pool)
 	}
 }
 

@@ -78,7 +78,7 @@ func (ses *session) list(ctx context.Context, prefix string) ([]KV, int64, error
 }
 
 func asKV(kv *mvccpb.KeyValue) KV {
-	return KV{Key: string(kv.Key), Value: kv.Value, Revision: kv.ModRevision}
+	return KV{Key: string(kv.Key), Value: kv.Value, Revision: kv.ModRevision, Created: kv.CreateRevision}
 }
 
 // errTemporary marks an error of connect that may go away by itself.

@@ -29,11 +29,15 @@ var Rooms = []Room{
 	{Folder: "plugins/manager", Rooms: []string{"models", "negotiation", "plugins/store", "plugins/fdpass", "plugins/identity"},
 		Libs: []string{"github.com/networkservicemesh/api", "github.com/google/uuid", grpc, protobuf}},
 	{Folder: "plugins/tunnel", Rooms: []string{"models", "plugins/reconcile", "vppapi"}},
-	{Folder: "plugins/mechanism", Rooms: []string{"models", "negotiation", "plugins/reconcile", "vppapi", "plugins/linux", "plugins/tunnel"},
-		Libs: []string{sys}},
-	{Folder: "plugins/admin", Rooms: []string{"models", "negotiation", "plugins/admin", "plugins/crossconnect", "plugins/fdpass", "plugins/manager", "plugins/store"},
+	{Folder: "plugins/bridge", Rooms: []string{"models", "plugins/bridge", "plugins/linux", "plugins/reconcile", "plugins/store", "vppapi"}, Libs: []string{protobuf, sys}},
+	{Folder: "plugins/sriov", Rooms: []string{"models", "plugins/reconcile", "plugins/linux"}, Libs: []string{sys}},
+	{Folder: "plugins/deviceplugin", Rooms: []string{"plugins/sriov", "plugins/deviceplugin"},
+		Libs: []string{"github.com/fsnotify/fsnotify", "github.com/google/uuid", "k8s.io/kubelet/pkg/apis", grpc, protobuf}},
+	{Folder: "plugins/mechanism", Rooms: []string{"models", "negotiation", "plugins/reconcile", "vppapi", "plugins/linux", "plugins/tunnel", "plugins/sriov"},
+		Libs: []string{sys, "github.com/cilium/ebpf"}},
+	{Folder: "plugins/admin", Rooms: []string{"models", "negotiation", "plugins/admin", "plugins/bridge", "plugins/crossconnect", "plugins/fdpass", "plugins/manager", "plugins/sriov", "plugins/store"},
 		Libs: []string{grpc, protobuf}},
-	{Folder: "plugins/metrics", Rooms: []string{"models", "plugins/crossconnect", "plugins/reconcile"},
+	{Folder: "plugins/metrics", Rooms: []string{"models", "plugins/crossconnect", "plugins/reconcile", "plugins/sriov"},
 		Libs: []string{"github.com/prometheus/client_golang", grpc}},
 
 	{Folder: "agent", Rooms: []string{"*"}, Libs: []string{"*"}},
@@ -58,6 +62,7 @@ var Onlys = []Only{
 	{"go.fd.io/govpp", "vppapi"},
 	{"go.etcd.io", "plugins/store"},
 	{"github.com/vishvananda", "plugins/linux"},
+	{"github.com/cilium/ebpf", "plugins/mechanism/vfio"},
 	{module + "/agent", "agent"},
 }
 

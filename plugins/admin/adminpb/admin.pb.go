@@ -12,6 +12,7 @@ import (
 	models "go.patchbay.dev/models"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -26,7 +27,7 @@ const (
 
 type ListRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// kind is crossconnects, connections, services, endpoints or agents.
+	// kind is crossconnects, connections, services, endpoints, bridges, agents or devices.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// name limits the list to one object.
 	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
@@ -156,6 +157,8 @@ type Object struct {
 	//	*Object_Service
 	//	*Object_Endpoint
 	//	*Object_Agent
+	//	*Object_Bridge
+	//	*Object_Device
 	Kind          isObject_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -234,6 +237,24 @@ func (x *Object) GetAgent() *models.Agent {
 	return nil
 }
 
+func (x *Object) GetBridge() *BridgeView {
+	if x != nil {
+		if x, ok := x.Kind.(*Object_Bridge); ok {
+			return x.Bridge
+		}
+	}
+	return nil
+}
+
+func (x *Object) GetDevice() *Device {
+	if x != nil {
+		if x, ok := x.Kind.(*Object_Device); ok {
+			return x.Device
+		}
+	}
+	return nil
+}
+
 type isObject_Kind interface {
 	isObject_Kind()
 }
@@ -256,6 +277,14 @@ type Object_Agent struct {
 	Agent *models.Agent `protobuf:"bytes,4,opt,name=agent,proto3,oneof"`
 }
 
+type Object_Bridge struct {
+	Bridge *BridgeView `protobuf:"bytes,5,opt,name=bridge,proto3,oneof"`
+}
+
+type Object_Device struct {
+	Device *Device `protobuf:"bytes,6,opt,name=device,proto3,oneof"`
+}
+
 func (*Object_Crossconnect) isObject_Kind() {}
 
 func (*Object_Service) isObject_Kind() {}
@@ -263,6 +292,158 @@ func (*Object_Service) isObject_Kind() {}
 func (*Object_Endpoint) isObject_Kind() {}
 
 func (*Object_Agent) isObject_Kind() {}
+
+func (*Object_Bridge) isObject_Kind() {}
+
+func (*Object_Device) isObject_Kind() {}
+
+// Device is a virtual function of one of the node's pools.
+type Device struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// id is its PCI address.
+	Id   string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Pool string `protobuf:"bytes,2,opt,name=pool,proto3" json:"pool,omitempty"`
+	// pf is the interface of its physical function, card that one's PCI address, vf the index on it.
+	Pf   string `protobuf:"bytes,3,opt,name=pf,proto3" json:"pf,omitempty"`
+	Card string `protobuf:"bytes,4,opt,name=card,proto3" json:"card,omitempty"`
+	Vf   uint32 `protobuf:"varint,5,opt,name=vf,proto3" json:"vf,omitempty"`
+	// numa and group are those that are known.
+	Numa  *uint32 `protobuf:"varint,6,opt,name=numa,proto3,oneof" json:"numa,omitempty"`
+	Group *uint32 `protobuf:"varint,7,opt,name=group,proto3,oneof" json:"group,omitempty"`
+	// driver of the kernel that has it now; empty: none.
+	Driver  string `protobuf:"bytes,8,opt,name=driver,proto3" json:"driver,omitempty"`
+	Healthy bool   `protobuf:"varint,9,opt,name=healthy,proto3" json:"healthy,omitempty"`
+	// reason why it is not healthy.
+	Reason string `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
+	// connection and side that have it; empty: it is free.
+	Connection string `protobuf:"bytes,11,opt,name=connection,proto3" json:"connection,omitempty"`
+	Side       string `protobuf:"bytes,12,opt,name=side,proto3" json:"side,omitempty"`
+	// given is when kubelet last gave it to a pod.
+	Given         *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=given,proto3" json:"given,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Device) Reset() {
+	*x = Device{}
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Device) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Device) ProtoMessage() {}
+
+func (x *Device) ProtoReflect() protoreflect.Message {
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Device.ProtoReflect.Descriptor instead.
+func (*Device) Descriptor() ([]byte, []int) {
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Device) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Device) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *Device) GetPf() string {
+	if x != nil {
+		return x.Pf
+	}
+	return ""
+}
+
+func (x *Device) GetCard() string {
+	if x != nil {
+		return x.Card
+	}
+	return ""
+}
+
+func (x *Device) GetVf() uint32 {
+	if x != nil {
+		return x.Vf
+	}
+	return 0
+}
+
+func (x *Device) GetNuma() uint32 {
+	if x != nil && x.Numa != nil {
+		return *x.Numa
+	}
+	return 0
+}
+
+func (x *Device) GetGroup() uint32 {
+	if x != nil && x.Group != nil {
+		return *x.Group
+	}
+	return 0
+}
+
+func (x *Device) GetDriver() string {
+	if x != nil {
+		return x.Driver
+	}
+	return ""
+}
+
+func (x *Device) GetHealthy() bool {
+	if x != nil {
+		return x.Healthy
+	}
+	return false
+}
+
+func (x *Device) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Device) GetConnection() string {
+	if x != nil {
+		return x.Connection
+	}
+	return ""
+}
+
+func (x *Device) GetSide() string {
+	if x != nil {
+		return x.Side
+	}
+	return ""
+}
+
+func (x *Device) GetGiven() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Given
+	}
+	return nil
+}
 
 // CrossConnectView is a cross-connect: what is desired and what is.
 type CrossConnectView struct {
@@ -275,7 +456,7 @@ type CrossConnectView struct {
 
 func (x *CrossConnectView) Reset() {
 	*x = CrossConnectView{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[3]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -287,7 +468,7 @@ func (x *CrossConnectView) String() string {
 func (*CrossConnectView) ProtoMessage() {}
 
 func (x *CrossConnectView) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[3]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -300,7 +481,7 @@ func (x *CrossConnectView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CrossConnectView.ProtoReflect.Descriptor instead.
 func (*CrossConnectView) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{3}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CrossConnectView) GetDesired() *models.CrossConnect {
@@ -311,6 +492,120 @@ func (x *CrossConnectView) GetDesired() *models.CrossConnect {
 }
 
 func (x *CrossConnectView) GetStatus() *models.CrossConnectStatus {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+// BridgeView is a bridge: what is desired, and what it is on each node that has members.
+type BridgeView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Desired       *models.Bridge         `protobuf:"bytes,1,opt,name=desired,proto3" json:"desired,omitempty"`
+	Nodes         []*BridgeOnNode        `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BridgeView) Reset() {
+	*x = BridgeView{}
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BridgeView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BridgeView) ProtoMessage() {}
+
+func (x *BridgeView) ProtoReflect() protoreflect.Message {
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BridgeView.ProtoReflect.Descriptor instead.
+func (*BridgeView) Descriptor() ([]byte, []int) {
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *BridgeView) GetDesired() *models.Bridge {
+	if x != nil {
+		return x.Desired
+	}
+	return nil
+}
+
+func (x *BridgeView) GetNodes() []*BridgeOnNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+type BridgeOnNode struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// addresses that its tunnels end at.
+	Addresses     []string             `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	Status        *models.BridgeStatus `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BridgeOnNode) Reset() {
+	*x = BridgeOnNode{}
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BridgeOnNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BridgeOnNode) ProtoMessage() {}
+
+func (x *BridgeOnNode) ProtoReflect() protoreflect.Message {
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BridgeOnNode.ProtoReflect.Descriptor instead.
+func (*BridgeOnNode) Descriptor() ([]byte, []int) {
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *BridgeOnNode) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *BridgeOnNode) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *BridgeOnNode) GetStatus() *models.BridgeStatus {
 	if x != nil {
 		return x.Status
 	}
@@ -330,7 +625,7 @@ type Counters struct {
 
 func (x *Counters) Reset() {
 	*x = Counters{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[4]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -342,7 +637,7 @@ func (x *Counters) String() string {
 func (*Counters) ProtoMessage() {}
 
 func (x *Counters) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[4]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -355,7 +650,7 @@ func (x *Counters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counters.ProtoReflect.Descriptor instead.
 func (*Counters) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{4}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Counters) GetReceivePackets() uint64 {
@@ -402,7 +697,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[5]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -414,7 +709,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[5]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -427,7 +722,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{5}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DescribeRequest) GetId() string {
@@ -449,7 +744,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[6]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -461,7 +756,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[6]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -474,7 +769,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{6}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DescribeResponse) GetCrossconnect() *CrossConnectView {
@@ -498,6 +793,387 @@ func (x *DescribeResponse) GetEndpoint() *Counters {
 	return nil
 }
 
+type DescribeBridgeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeBridgeRequest) Reset() {
+	*x = DescribeBridgeRequest{}
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeBridgeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeBridgeRequest) ProtoMessage() {}
+
+func (x *DescribeBridgeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeBridgeRequest.ProtoReflect.Descriptor instead.
+func (*DescribeBridgeRequest) Descriptor() ([]byte, []int) {
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DescribeBridgeRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type DescribeBridgeResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Bridge *BridgeView            `protobuf:"bytes,1,opt,name=bridge,proto3" json:"bridge,omitempty"`
+	// members on all nodes, by node.
+	Members []*BridgeMember `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	// interface, ports and macs are those of the node that was asked; missing says why there are none.
+	Interface     string        `protobuf:"bytes,3,opt,name=interface,proto3" json:"interface,omitempty"`
+	Ports         []*BridgePort `protobuf:"bytes,4,rep,name=ports,proto3" json:"ports,omitempty"`
+	Macs          []*BridgeMAC  `protobuf:"bytes,5,rep,name=macs,proto3" json:"macs,omitempty"`
+	Missing       string        `protobuf:"bytes,6,opt,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeBridgeResponse) Reset() {
+	*x = DescribeBridgeResponse{}
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeBridgeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeBridgeResponse) ProtoMessage() {}
+
+func (x *DescribeBridgeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeBridgeResponse.ProtoReflect.Descriptor instead.
+func (*DescribeBridgeResponse) Descriptor() ([]byte, []int) {
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DescribeBridgeResponse) GetBridge() *BridgeView {
+	if x != nil {
+		return x.Bridge
+	}
+	return nil
+}
+
+func (x *DescribeBridgeResponse) GetMembers() []*BridgeMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *DescribeBridgeResponse) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
+}
+
+func (x *DescribeBridgeResponse) GetPorts() []*BridgePort {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *DescribeBridgeResponse) GetMacs() []*BridgeMAC {
+	if x != nil {
+		return x.Macs
+	}
+	return nil
+}
+
+func (x *DescribeBridgeResponse) GetMissing() string {
+	if x != nil {
+		return x.Missing
+	}
+	return ""
+}
+
+type BridgeMember struct {
+	state         protoimpl.MessageState     `protogen:"open.v1"`
+	Member        *models.Member             `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	Status        *models.CrossConnectStatus `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BridgeMember) Reset() {
+	*x = BridgeMember{}
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BridgeMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BridgeMember) ProtoMessage() {}
+
+func (x *BridgeMember) ProtoReflect() protoreflect.Message {
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BridgeMember.ProtoReflect.Descriptor instead.
+func (*BridgeMember) Descriptor() ([]byte, []int) {
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *BridgeMember) GetMember() *models.Member {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+func (x *BridgeMember) GetStatus() *models.CrossConnectStatus {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+// BridgePlace is where a port of a bridge leads: to a member, to another node, to all of them,
+// or to the node itself.
+type BridgePlace struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Connection    string                 `protobuf:"bytes,1,opt,name=connection,proto3" json:"connection,omitempty"`
+	Peer          string                 `protobuf:"bytes,2,opt,name=peer,proto3" json:"peer,omitempty"`
+	Mesh          bool                   `protobuf:"varint,3,opt,name=mesh,proto3" json:"mesh,omitempty"`
+	Gateway       bool                   `protobuf:"varint,4,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BridgePlace) Reset() {
+	*x = BridgePlace{}
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BridgePlace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BridgePlace) ProtoMessage() {}
+
+func (x *BridgePlace) ProtoReflect() protoreflect.Message {
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BridgePlace.ProtoReflect.Descriptor instead.
+func (*BridgePlace) Descriptor() ([]byte, []int) {
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *BridgePlace) GetConnection() string {
+	if x != nil {
+		return x.Connection
+	}
+	return ""
+}
+
+func (x *BridgePlace) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *BridgePlace) GetMesh() bool {
+	if x != nil {
+		return x.Mesh
+	}
+	return false
+}
+
+func (x *BridgePlace) GetGateway() bool {
+	if x != nil {
+		return x.Gateway
+	}
+	return false
+}
+
+type BridgePort struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Place     *BridgePlace           `protobuf:"bytes,1,opt,name=place,proto3" json:"place,omitempty"`
+	Interface string                 `protobuf:"bytes,2,opt,name=interface,proto3" json:"interface,omitempty"`
+	Up        bool                   `protobuf:"varint,3,opt,name=up,proto3" json:"up,omitempty"`
+	// counters as the bridge sees them.
+	Counters      *Counters `protobuf:"bytes,4,opt,name=counters,proto3" json:"counters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BridgePort) Reset() {
+	*x = BridgePort{}
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BridgePort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BridgePort) ProtoMessage() {}
+
+func (x *BridgePort) ProtoReflect() protoreflect.Message {
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BridgePort.ProtoReflect.Descriptor instead.
+func (*BridgePort) Descriptor() ([]byte, []int) {
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *BridgePort) GetPlace() *BridgePlace {
+	if x != nil {
+		return x.Place
+	}
+	return nil
+}
+
+func (x *BridgePort) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
+}
+
+func (x *BridgePort) GetUp() bool {
+	if x != nil {
+		return x.Up
+	}
+	return false
+}
+
+func (x *BridgePort) GetCounters() *Counters {
+	if x != nil {
+		return x.Counters
+	}
+	return nil
+}
+
+type BridgeMAC struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Place         *BridgePlace           `protobuf:"bytes,1,opt,name=place,proto3" json:"place,omitempty"`
+	Mac           string                 `protobuf:"bytes,2,opt,name=mac,proto3" json:"mac,omitempty"`
+	Static        bool                   `protobuf:"varint,3,opt,name=static,proto3" json:"static,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BridgeMAC) Reset() {
+	*x = BridgeMAC{}
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BridgeMAC) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BridgeMAC) ProtoMessage() {}
+
+func (x *BridgeMAC) ProtoReflect() protoreflect.Message {
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BridgeMAC.ProtoReflect.Descriptor instead.
+func (*BridgeMAC) Descriptor() ([]byte, []int) {
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *BridgeMAC) GetPlace() *BridgePlace {
+	if x != nil {
+		return x.Place
+	}
+	return nil
+}
+
+func (x *BridgeMAC) GetMac() string {
+	if x != nil {
+		return x.Mac
+	}
+	return ""
+}
+
+func (x *BridgeMAC) GetStatic() bool {
+	if x != nil {
+		return x.Static
+	}
+	return false
+}
+
 type ExplainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// client and endpoint are mechanism types in order of preference; empty: whatever the node offers.
@@ -517,7 +1193,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[7]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -529,7 +1205,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[7]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -542,7 +1218,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{7}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ExplainRequest) GetClient() []string {
@@ -610,7 +1286,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[8]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -622,7 +1298,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[8]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -635,7 +1311,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{8}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ExplainResponse) GetClient() string {
@@ -675,7 +1351,7 @@ func (x *ExplainResponse) GetTunnel() string {
 
 type ApplyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// kind is crossconnect, connection or service.
+	// kind is crossconnect, connection, service or bridge.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// object is the JSON of the message, checked as an etcd write is.
 	Object        []byte `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
@@ -685,7 +1361,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[9]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -697,7 +1373,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[9]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -710,7 +1386,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{9}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ApplyRequest) GetKind() string {
@@ -739,7 +1415,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[10]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +1427,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[10]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +1440,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{10}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ApplyResponse) GetName() string {
@@ -789,16 +1465,18 @@ func (x *ApplyResponse) GetChange() string {
 }
 
 type DeleteRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// force deletes a bridge that has members: they go down.
+	Force         bool `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[11]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -810,7 +1488,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[11]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -823,7 +1501,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{11}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeleteRequest) GetKind() string {
@@ -840,6 +1518,13 @@ func (x *DeleteRequest) GetName() string {
 	return ""
 }
 
+func (x *DeleteRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
 type DeleteResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -848,7 +1533,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[12]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -860,7 +1545,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[12]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -873,7 +1558,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{12}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{21}
 }
 
 type VersionRequest struct {
@@ -884,7 +1569,7 @@ type VersionRequest struct {
 
 func (x *VersionRequest) Reset() {
 	*x = VersionRequest{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[13]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +1581,7 @@ func (x *VersionRequest) String() string {
 func (*VersionRequest) ProtoMessage() {}
 
 func (x *VersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[13]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +1594,7 @@ func (x *VersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
 func (*VersionRequest) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{13}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{22}
 }
 
 type VersionResponse struct {
@@ -925,7 +1610,7 @@ type VersionResponse struct {
 
 func (x *VersionResponse) Reset() {
 	*x = VersionResponse{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[14]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +1622,7 @@ func (x *VersionResponse) String() string {
 func (*VersionResponse) ProtoMessage() {}
 
 func (x *VersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[14]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -950,7 +1635,7 @@ func (x *VersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionResponse.ProtoReflect.Descriptor instead.
 func (*VersionResponse) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{14}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *VersionResponse) GetVersion() string {
@@ -985,7 +1670,7 @@ var File_plugins_admin_adminpb_admin_proto protoreflect.FileDescriptor
 
 const file_plugins_admin_adminpb_admin_proto_rawDesc = "" +
 	"\n" +
-	"!plugins/admin/adminpb/admin.proto\x12\x11patchbay.admin.v1\x1a\x15models/patchbay.proto\"K\n" +
+	"!plugins/admin/adminpb/admin.proto\x12\x11patchbay.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15models/patchbay.proto\"K\n" +
 	"\vListRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -993,16 +1678,45 @@ const file_plugins_admin_adminpb_admin_proto_rawDesc = "" +
 	"\tListEvent\x121\n" +
 	"\x06object\x18\x01 \x01(\v2\x19.patchbay.admin.v1.ObjectR\x06object\x12\x18\n" +
 	"\adeleted\x18\x02 \x01(\bR\adeleted\x12\x16\n" +
-	"\x06synced\x18\x03 \x01(\bR\x06synced\"\xee\x01\n" +
+	"\x06synced\x18\x03 \x01(\bR\x06synced\"\xdc\x02\n" +
 	"\x06Object\x12I\n" +
 	"\fcrossconnect\x18\x01 \x01(\v2#.patchbay.admin.v1.CrossConnectViewH\x00R\fcrossconnect\x120\n" +
 	"\aservice\x18\x02 \x01(\v2\x14.patchbay.v1.ServiceH\x00R\aservice\x123\n" +
 	"\bendpoint\x18\x03 \x01(\v2\x15.patchbay.v1.EndpointH\x00R\bendpoint\x12*\n" +
-	"\x05agent\x18\x04 \x01(\v2\x12.patchbay.v1.AgentH\x00R\x05agentB\x06\n" +
-	"\x04kind\"\x80\x01\n" +
+	"\x05agent\x18\x04 \x01(\v2\x12.patchbay.v1.AgentH\x00R\x05agent\x127\n" +
+	"\x06bridge\x18\x05 \x01(\v2\x1d.patchbay.admin.v1.BridgeViewH\x00R\x06bridge\x123\n" +
+	"\x06device\x18\x06 \x01(\v2\x19.patchbay.admin.v1.DeviceH\x00R\x06deviceB\x06\n" +
+	"\x04kind\"\xd7\x02\n" +
+	"\x06Device\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04pool\x18\x02 \x01(\tR\x04pool\x12\x0e\n" +
+	"\x02pf\x18\x03 \x01(\tR\x02pf\x12\x12\n" +
+	"\x04card\x18\x04 \x01(\tR\x04card\x12\x0e\n" +
+	"\x02vf\x18\x05 \x01(\rR\x02vf\x12\x17\n" +
+	"\x04numa\x18\x06 \x01(\rH\x00R\x04numa\x88\x01\x01\x12\x19\n" +
+	"\x05group\x18\a \x01(\rH\x01R\x05group\x88\x01\x01\x12\x16\n" +
+	"\x06driver\x18\b \x01(\tR\x06driver\x12\x18\n" +
+	"\ahealthy\x18\t \x01(\bR\ahealthy\x12\x16\n" +
+	"\x06reason\x18\n" +
+	" \x01(\tR\x06reason\x12\x1e\n" +
+	"\n" +
+	"connection\x18\v \x01(\tR\n" +
+	"connection\x12\x12\n" +
+	"\x04side\x18\f \x01(\tR\x04side\x120\n" +
+	"\x05given\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x05givenB\a\n" +
+	"\x05_numaB\b\n" +
+	"\x06_group\"\x80\x01\n" +
 	"\x10CrossConnectView\x123\n" +
 	"\adesired\x18\x01 \x01(\v2\x19.patchbay.v1.CrossConnectR\adesired\x127\n" +
-	"\x06status\x18\x02 \x01(\v2\x1f.patchbay.v1.CrossConnectStatusR\x06status\"\xc0\x01\n" +
+	"\x06status\x18\x02 \x01(\v2\x1f.patchbay.v1.CrossConnectStatusR\x06status\"r\n" +
+	"\n" +
+	"BridgeView\x12-\n" +
+	"\adesired\x18\x01 \x01(\v2\x13.patchbay.v1.BridgeR\adesired\x125\n" +
+	"\x05nodes\x18\x02 \x03(\v2\x1f.patchbay.admin.v1.BridgeOnNodeR\x05nodes\"s\n" +
+	"\fBridgeOnNode\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\x121\n" +
+	"\x06status\x18\x03 \x01(\v2\x19.patchbay.v1.BridgeStatusR\x06status\"\xc0\x01\n" +
 	"\bCounters\x12'\n" +
 	"\x0freceive_packets\x18\x01 \x01(\x04R\x0ereceivePackets\x12#\n" +
 	"\rreceive_bytes\x18\x02 \x01(\x04R\freceiveBytes\x12)\n" +
@@ -1014,7 +1728,36 @@ const file_plugins_admin_adminpb_admin_proto_rawDesc = "" +
 	"\x10DescribeResponse\x12G\n" +
 	"\fcrossconnect\x18\x01 \x01(\v2#.patchbay.admin.v1.CrossConnectViewR\fcrossconnect\x123\n" +
 	"\x06client\x18\x02 \x01(\v2\x1b.patchbay.admin.v1.CountersR\x06client\x127\n" +
-	"\bendpoint\x18\x03 \x01(\v2\x1b.patchbay.admin.v1.CountersR\bendpoint\"\xa2\x02\n" +
+	"\bendpoint\x18\x03 \x01(\v2\x1b.patchbay.admin.v1.CountersR\bendpoint\"+\n" +
+	"\x15DescribeBridgeRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xa9\x02\n" +
+	"\x16DescribeBridgeResponse\x125\n" +
+	"\x06bridge\x18\x01 \x01(\v2\x1d.patchbay.admin.v1.BridgeViewR\x06bridge\x129\n" +
+	"\amembers\x18\x02 \x03(\v2\x1f.patchbay.admin.v1.BridgeMemberR\amembers\x12\x1c\n" +
+	"\tinterface\x18\x03 \x01(\tR\tinterface\x123\n" +
+	"\x05ports\x18\x04 \x03(\v2\x1d.patchbay.admin.v1.BridgePortR\x05ports\x120\n" +
+	"\x04macs\x18\x05 \x03(\v2\x1c.patchbay.admin.v1.BridgeMACR\x04macs\x12\x18\n" +
+	"\amissing\x18\x06 \x01(\tR\amissing\"t\n" +
+	"\fBridgeMember\x12+\n" +
+	"\x06member\x18\x01 \x01(\v2\x13.patchbay.v1.MemberR\x06member\x127\n" +
+	"\x06status\x18\x02 \x01(\v2\x1f.patchbay.v1.CrossConnectStatusR\x06status\"o\n" +
+	"\vBridgePlace\x12\x1e\n" +
+	"\n" +
+	"connection\x18\x01 \x01(\tR\n" +
+	"connection\x12\x12\n" +
+	"\x04peer\x18\x02 \x01(\tR\x04peer\x12\x12\n" +
+	"\x04mesh\x18\x03 \x01(\bR\x04mesh\x12\x18\n" +
+	"\agateway\x18\x04 \x01(\bR\agateway\"\xa9\x01\n" +
+	"\n" +
+	"BridgePort\x124\n" +
+	"\x05place\x18\x01 \x01(\v2\x1e.patchbay.admin.v1.BridgePlaceR\x05place\x12\x1c\n" +
+	"\tinterface\x18\x02 \x01(\tR\tinterface\x12\x0e\n" +
+	"\x02up\x18\x03 \x01(\bR\x02up\x127\n" +
+	"\bcounters\x18\x04 \x01(\v2\x1b.patchbay.admin.v1.CountersR\bcounters\"k\n" +
+	"\tBridgeMAC\x124\n" +
+	"\x05place\x18\x01 \x01(\v2\x1e.patchbay.admin.v1.BridgePlaceR\x05place\x12\x10\n" +
+	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x16\n" +
+	"\x06static\x18\x03 \x01(\bR\x06static\"\xa2\x02\n" +
 	"\x0eExplainRequest\x12\x16\n" +
 	"\x06client\x18\x01 \x03(\tR\x06client\x12\x1a\n" +
 	"\bendpoint\x18\x02 \x03(\tR\bendpoint\x12\x18\n" +
@@ -1040,20 +1783,22 @@ const file_plugins_admin_adminpb_admin_proto_rawDesc = "" +
 	"\rApplyResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
-	"\x06change\x18\x03 \x01(\tR\x06change\"7\n" +
+	"\x06change\x18\x03 \x01(\tR\x06change\"M\n" +
 	"\rDeleteRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\x10\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\"\x10\n" +
 	"\x0eDeleteResponse\"\x10\n" +
 	"\x0eVersionRequest\"o\n" +
 	"\x0fVersionResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x1c\n" +
 	"\tdataplane\x18\x03 \x01(\tR\tdataplane\x12\x10\n" +
-	"\x03vpp\x18\x04 \x01(\tR\x03vpp2\xe3\x03\n" +
+	"\x03vpp\x18\x04 \x01(\tR\x03vpp2\xca\x04\n" +
 	"\x05Admin\x12F\n" +
 	"\x04List\x12\x1e.patchbay.admin.v1.ListRequest\x1a\x1c.patchbay.admin.v1.ListEvent0\x01\x12S\n" +
-	"\bDescribe\x12\".patchbay.admin.v1.DescribeRequest\x1a#.patchbay.admin.v1.DescribeResponse\x12P\n" +
+	"\bDescribe\x12\".patchbay.admin.v1.DescribeRequest\x1a#.patchbay.admin.v1.DescribeResponse\x12e\n" +
+	"\x0eDescribeBridge\x12(.patchbay.admin.v1.DescribeBridgeRequest\x1a).patchbay.admin.v1.DescribeBridgeResponse\x12P\n" +
 	"\aExplain\x12!.patchbay.admin.v1.ExplainRequest\x1a\".patchbay.admin.v1.ExplainResponse\x12J\n" +
 	"\x05Apply\x12\x1f.patchbay.admin.v1.ApplyRequest\x1a .patchbay.admin.v1.ApplyResponse\x12M\n" +
 	"\x06Delete\x12 .patchbay.admin.v1.DeleteRequest\x1a!.patchbay.admin.v1.DeleteResponse\x12P\n" +
@@ -1071,59 +1816,89 @@ func file_plugins_admin_adminpb_admin_proto_rawDescGZIP() []byte {
 	return file_plugins_admin_adminpb_admin_proto_rawDescData
 }
 
-var file_plugins_admin_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_plugins_admin_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_plugins_admin_adminpb_admin_proto_goTypes = []any{
 	(*ListRequest)(nil),               // 0: patchbay.admin.v1.ListRequest
 	(*ListEvent)(nil),                 // 1: patchbay.admin.v1.ListEvent
 	(*Object)(nil),                    // 2: patchbay.admin.v1.Object
-	(*CrossConnectView)(nil),          // 3: patchbay.admin.v1.CrossConnectView
-	(*Counters)(nil),                  // 4: patchbay.admin.v1.Counters
-	(*DescribeRequest)(nil),           // 5: patchbay.admin.v1.DescribeRequest
-	(*DescribeResponse)(nil),          // 6: patchbay.admin.v1.DescribeResponse
-	(*ExplainRequest)(nil),            // 7: patchbay.admin.v1.ExplainRequest
-	(*ExplainResponse)(nil),           // 8: patchbay.admin.v1.ExplainResponse
-	(*ApplyRequest)(nil),              // 9: patchbay.admin.v1.ApplyRequest
-	(*ApplyResponse)(nil),             // 10: patchbay.admin.v1.ApplyResponse
-	(*DeleteRequest)(nil),             // 11: patchbay.admin.v1.DeleteRequest
-	(*DeleteResponse)(nil),            // 12: patchbay.admin.v1.DeleteResponse
-	(*VersionRequest)(nil),            // 13: patchbay.admin.v1.VersionRequest
-	(*VersionResponse)(nil),           // 14: patchbay.admin.v1.VersionResponse
-	nil,                               // 15: patchbay.admin.v1.ExplainRequest.LabelsEntry
-	(*models.Service)(nil),            // 16: patchbay.v1.Service
-	(*models.Endpoint)(nil),           // 17: patchbay.v1.Endpoint
-	(*models.Agent)(nil),              // 18: patchbay.v1.Agent
-	(*models.CrossConnect)(nil),       // 19: patchbay.v1.CrossConnect
-	(*models.CrossConnectStatus)(nil), // 20: patchbay.v1.CrossConnectStatus
+	(*Device)(nil),                    // 3: patchbay.admin.v1.Device
+	(*CrossConnectView)(nil),          // 4: patchbay.admin.v1.CrossConnectView
+	(*BridgeView)(nil),                // 5: patchbay.admin.v1.BridgeView
+	(*BridgeOnNode)(nil),              // 6: patchbay.admin.v1.BridgeOnNode
+	(*Counters)(nil),                  // 7: patchbay.admin.v1.Counters
+	(*DescribeRequest)(nil),           // 8: patchbay.admin.v1.DescribeRequest
+	(*DescribeResponse)(nil),          // 9: patchbay.admin.v1.DescribeResponse
+	(*DescribeBridgeRequest)(nil),     // 10: patchbay.admin.v1.DescribeBridgeRequest
+	(*DescribeBridgeResponse)(nil),    // 11: patchbay.admin.v1.DescribeBridgeResponse
+	(*BridgeMember)(nil),              // 12: patchbay.admin.v1.BridgeMember
+	(*BridgePlace)(nil),               // 13: patchbay.admin.v1.BridgePlace
+	(*BridgePort)(nil),                // 14: patchbay.admin.v1.BridgePort
+	(*BridgeMAC)(nil),                 // 15: patchbay.admin.v1.BridgeMAC
+	(*ExplainRequest)(nil),            // 16: patchbay.admin.v1.ExplainRequest
+	(*ExplainResponse)(nil),           // 17: patchbay.admin.v1.ExplainResponse
+	(*ApplyRequest)(nil),              // 18: patchbay.admin.v1.ApplyRequest
+	(*ApplyResponse)(nil),             // 19: patchbay.admin.v1.ApplyResponse
+	(*DeleteRequest)(nil),             // 20: patchbay.admin.v1.DeleteRequest
+	(*DeleteResponse)(nil),            // 21: patchbay.admin.v1.DeleteResponse
+	(*VersionRequest)(nil),            // 22: patchbay.admin.v1.VersionRequest
+	(*VersionResponse)(nil),           // 23: patchbay.admin.v1.VersionResponse
+	nil,                               // 24: patchbay.admin.v1.ExplainRequest.LabelsEntry
+	(*models.Service)(nil),            // 25: patchbay.v1.Service
+	(*models.Endpoint)(nil),           // 26: patchbay.v1.Endpoint
+	(*models.Agent)(nil),              // 27: patchbay.v1.Agent
+	(*timestamppb.Timestamp)(nil),     // 28: google.protobuf.Timestamp
+	(*models.CrossConnect)(nil),       // 29: patchbay.v1.CrossConnect
+	(*models.CrossConnectStatus)(nil), // 30: patchbay.v1.CrossConnectStatus
+	(*models.Bridge)(nil),             // 31: patchbay.v1.Bridge
+	(*models.BridgeStatus)(nil),       // 32: patchbay.v1.BridgeStatus
+	(*models.Member)(nil),             // 33: patchbay.v1.Member
 }
 var file_plugins_admin_adminpb_admin_proto_depIdxs = []int32{
 	2,  // 0: patchbay.admin.v1.ListEvent.object:type_name -> patchbay.admin.v1.Object
-	3,  // 1: patchbay.admin.v1.Object.crossconnect:type_name -> patchbay.admin.v1.CrossConnectView
-	16, // 2: patchbay.admin.v1.Object.service:type_name -> patchbay.v1.Service
-	17, // 3: patchbay.admin.v1.Object.endpoint:type_name -> patchbay.v1.Endpoint
-	18, // 4: patchbay.admin.v1.Object.agent:type_name -> patchbay.v1.Agent
-	19, // 5: patchbay.admin.v1.CrossConnectView.desired:type_name -> patchbay.v1.CrossConnect
-	20, // 6: patchbay.admin.v1.CrossConnectView.status:type_name -> patchbay.v1.CrossConnectStatus
-	3,  // 7: patchbay.admin.v1.DescribeResponse.crossconnect:type_name -> patchbay.admin.v1.CrossConnectView
-	4,  // 8: patchbay.admin.v1.DescribeResponse.client:type_name -> patchbay.admin.v1.Counters
-	4,  // 9: patchbay.admin.v1.DescribeResponse.endpoint:type_name -> patchbay.admin.v1.Counters
-	15, // 10: patchbay.admin.v1.ExplainRequest.labels:type_name -> patchbay.admin.v1.ExplainRequest.LabelsEntry
-	0,  // 11: patchbay.admin.v1.Admin.List:input_type -> patchbay.admin.v1.ListRequest
-	5,  // 12: patchbay.admin.v1.Admin.Describe:input_type -> patchbay.admin.v1.DescribeRequest
-	7,  // 13: patchbay.admin.v1.Admin.Explain:input_type -> patchbay.admin.v1.ExplainRequest
-	9,  // 14: patchbay.admin.v1.Admin.Apply:input_type -> patchbay.admin.v1.ApplyRequest
-	11, // 15: patchbay.admin.v1.Admin.Delete:input_type -> patchbay.admin.v1.DeleteRequest
-	13, // 16: patchbay.admin.v1.Admin.Version:input_type -> patchbay.admin.v1.VersionRequest
-	1,  // 17: patchbay.admin.v1.Admin.List:output_type -> patchbay.admin.v1.ListEvent
-	6,  // 18: patchbay.admin.v1.Admin.Describe:output_type -> patchbay.admin.v1.DescribeResponse
-	8,  // 19: patchbay.admin.v1.Admin.Explain:output_type -> patchbay.admin.v1.ExplainResponse
-	10, // 20: patchbay.admin.v1.Admin.Apply:output_type -> patchbay.admin.v1.ApplyResponse
-	12, // 21: patchbay.admin.v1.Admin.Delete:output_type -> patchbay.admin.v1.DeleteResponse
-	14, // 22: patchbay.admin.v1.Admin.Version:output_type -> patchbay.admin.v1.VersionResponse
-	17, // [17:23] is the sub-list for method output_type
-	11, // [11:17] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	4,  // 1: patchbay.admin.v1.Object.crossconnect:type_name -> patchbay.admin.v1.CrossConnectView
+	25, // 2: patchbay.admin.v1.Object.service:type_name -> patchbay.v1.Service
+	26, // 3: patchbay.admin.v1.Object.endpoint:type_name -> patchbay.v1.Endpoint
+	27, // 4: patchbay.admin.v1.Object.agent:type_name -> patchbay.v1.Agent
+	5,  // 5: patchbay.admin.v1.Object.bridge:type_name -> patchbay.admin.v1.BridgeView
+	3,  // 6: patchbay.admin.v1.Object.device:type_name -> patchbay.admin.v1.Device
+	28, // 7: patchbay.admin.v1.Device.given:type_name -> google.protobuf.Timestamp
+	29, // 8: patchbay.admin.v1.CrossConnectView.desired:type_name -> patchbay.v1.CrossConnect
+	30, // 9: patchbay.admin.v1.CrossConnectView.status:type_name -> patchbay.v1.CrossConnectStatus
+	31, // 10: patchbay.admin.v1.BridgeView.desired:type_name -> patchbay.v1.Bridge
+	6,  // 11: patchbay.admin.v1.BridgeView.nodes:type_name -> patchbay.admin.v1.BridgeOnNode
+	32, // 12: patchbay.admin.v1.BridgeOnNode.status:type_name -> patchbay.v1.BridgeStatus
+	4,  // 13: patchbay.admin.v1.DescribeResponse.crossconnect:type_name -> patchbay.admin.v1.CrossConnectView
+	7,  // 14: patchbay.admin.v1.DescribeResponse.client:type_name -> patchbay.admin.v1.Counters
+	7,  // 15: patchbay.admin.v1.DescribeResponse.endpoint:type_name -> patchbay.admin.v1.Counters
+	5,  // 16: patchbay.admin.v1.DescribeBridgeResponse.bridge:type_name -> patchbay.admin.v1.BridgeView
+	12, // 17: patchbay.admin.v1.DescribeBridgeResponse.members:type_name -> patchbay.admin.v1.BridgeMember
+	14, // 18: patchbay.admin.v1.DescribeBridgeResponse.ports:type_name -> patchbay.admin.v1.BridgePort
+	15, // 19: patchbay.admin.v1.DescribeBridgeResponse.macs:type_name -> patchbay.admin.v1.BridgeMAC
+	33, // 20: patchbay.admin.v1.BridgeMember.member:type_name -> patchbay.v1.Member
+	30, // 21: patchbay.admin.v1.BridgeMember.status:type_name -> patchbay.v1.CrossConnectStatus
+	13, // 22: patchbay.admin.v1.BridgePort.place:type_name -> patchbay.admin.v1.BridgePlace
+	7,  // 23: patchbay.admin.v1.BridgePort.counters:type_name -> patchbay.admin.v1.Counters
+	13, // 24: patchbay.admin.v1.BridgeMAC.place:type_name -> patchbay.admin.v1.BridgePlace
+	24, // 25: patchbay.admin.v1.ExplainRequest.labels:type_name -> patchbay.admin.v1.ExplainRequest.LabelsEntry
+	0,  // 26: patchbay.admin.v1.Admin.List:input_type -> patchbay.admin.v1.ListRequest
+	8,  // 27: patchbay.admin.v1.Admin.Describe:input_type -> patchbay.admin.v1.DescribeRequest
+	10, // 28: patchbay.admin.v1.Admin.DescribeBridge:input_type -> patchbay.admin.v1.DescribeBridgeRequest
+	16, // 29: patchbay.admin.v1.Admin.Explain:input_type -> patchbay.admin.v1.ExplainRequest
+	18, // 30: patchbay.admin.v1.Admin.Apply:input_type -> patchbay.admin.v1.ApplyRequest
+	20, // 31: patchbay.admin.v1.Admin.Delete:input_type -> patchbay.admin.v1.DeleteRequest
+	22, // 32: patchbay.admin.v1.Admin.Version:input_type -> patchbay.admin.v1.VersionRequest
+	1,  // 33: patchbay.admin.v1.Admin.List:output_type -> patchbay.admin.v1.ListEvent
+	9,  // 34: patchbay.admin.v1.Admin.Describe:output_type -> patchbay.admin.v1.DescribeResponse
+	11, // 35: patchbay.admin.v1.Admin.DescribeBridge:output_type -> patchbay.admin.v1.DescribeBridgeResponse
+	17, // 36: patchbay.admin.v1.Admin.Explain:output_type -> patchbay.admin.v1.ExplainResponse
+	19, // 37: patchbay.admin.v1.Admin.Apply:output_type -> patchbay.admin.v1.ApplyResponse
+	21, // 38: patchbay.admin.v1.Admin.Delete:output_type -> patchbay.admin.v1.DeleteResponse
+	23, // 39: patchbay.admin.v1.Admin.Version:output_type -> patchbay.admin.v1.VersionResponse
+	33, // [33:40] is the sub-list for method output_type
+	26, // [26:33] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_plugins_admin_adminpb_admin_proto_init() }
@@ -1136,14 +1911,17 @@ func file_plugins_admin_adminpb_admin_proto_init() {
 		(*Object_Service)(nil),
 		(*Object_Endpoint)(nil),
 		(*Object_Agent)(nil),
+		(*Object_Bridge)(nil),
+		(*Object_Device)(nil),
 	}
+	file_plugins_admin_adminpb_admin_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_plugins_admin_adminpb_admin_proto_rawDesc), len(file_plugins_admin_adminpb_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,7 +1,7 @@
 // Package kernel is the mechanism KERNEL: a workload gets an interface of the Linux kernel
 // in its network namespace. Two such workloads on one node are linked by one veth pair,
 // with no forwarder in between; between two nodes, the interface can itself be the end of
-// a tunnel. Where there is VPP, a pair leads from a workload to VPP.
+// a tunnel, or that of a virtual function of a card. Where there is VPP, a pair leads from a workload to VPP.
 package kernel
 
 import (
@@ -10,6 +10,7 @@ import (
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/linux"
 	"go.patchbay.dev/plugins/reconcile"
+	"go.patchbay.dev/plugins/sriov"
 	"go.patchbay.dev/vppapi"
 )
 
@@ -23,6 +24,7 @@ const (
 	KindHostIf   = "hostif"   // hostif/<id>/<side>, in VPP
 	KindTap      = "tap"      // tap/<id>/<side>, in VPP and in the kernel
 	KindDevice   = "device"   // device/<id>/<side>, a tunnel
+	KindVFNet    = "vfnet"    // vfnet/<id>/<side>, the interface of a virtual function
 	KindNetNS    = "netns"    // netns/<reference>, a fact
 )
 
@@ -37,6 +39,8 @@ type Mechanism struct {
 	looks   looks
 	lost    func(key string) // tells the engine of damage
 
+	here  func() bool    // see WithBridges
+	vfs   *sriov.Plugin  // nil: this node has no virtual functions
 	vpp   *vppapi.Client // nil: this node has no VPP
 	ports *vppapi.Ports
 	room  func() error // says why VPP has no room for one more interface
@@ -54,6 +58,13 @@ func (m *Mechanism) WithVPP(vpp *vppapi.Client, mode vppapi.RxMode, placer *vppa
 	m.ports.Placer, m.taps.ports.Placer = placer, placer
 	m.making = make(chan struct{}, maxMaking)
 	m.ns.WithTaps()
+	return m
+}
+
+// WithBridges has workloads be attached to bridges of the kernel's, not of VPP's, whenever
+// here says so. It is called before Register.
+func (m *Mechanism) WithBridges(here func() bool) *Mechanism {
+	m.here = here
 	return m
 }
 
@@ -78,9 +89,12 @@ func (m *Mechanism) Missing() string { return m.ns.Missing() }
 // places them on a tunnel.
 func (m *Mechanism) Offers() []*models.Offer {
 	missing := m.ns.Missing()
-	all := []*models.Offer{{Type: Type, Dataplane: "kernel", Class: "LOCAL", Direct: true, Places: true, Version: version, Missing: missing}}
+	all := []*models.Offer{{Type: Type, Dataplane: "kernel", Class: "LOCAL", Direct: true, Places: true, Bridges: true, Version: version, Missing: missing}}
 	if m.vpp != nil && m.vpp.Missing(m.portPlugin()) == "" {
 		all = append([]*models.Offer{{Type: Type, Dataplane: "vpp", Class: "LOCAL", Direct: true, Joins: true, Version: version, Missing: missing}}, all...)
+	}
+	if m.vfs != nil {
+		all = append(all, &models.Offer{Type: Type, Dataplane: models.CardDataplane, Class: "LOCAL", Joins: true, Version: version, Missing: missing})
 	}
 	return all
 }
@@ -104,6 +118,9 @@ func (m *Mechanism) Register(e *reconcile.Engine, changed func(id string)) {
 	reconcile.Register(e, KindVeth, vethDescriptor{m})
 	reconcile.Register(e, KindIPConfig, ipDescriptor{m})
 	reconcile.Register(e, KindDevice, deviceDescriptor{m})
+	if m.vfs != nil {
+		reconcile.Register(e, KindVFNet, vfDescriptor{m})
+	}
 	if m.vpp != nil {
 		reconcile.Register(e, KindHostIf, hostDescriptor{m})
 		reconcile.Register(e, KindTap, tapDescriptor{m})

@@ -24,6 +24,7 @@ type pair struct {
 	fresh [2]bool // nothing has been set on that end since it was made
 	// tunnel is what the interface is, where it is one.
 	tunnel linux.Device
+	vf     bool // it is that of a virtual function, whose MAC is the card's business
 }
 
 func (t *pairs) init() {
@@ -52,6 +53,13 @@ func (t *pairs) setTunnel(key string, spec Device, link linux.Link, fresh bool) 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.put(&pair{key: key, spec: spec.end(), tunnel: spec.Tunnel, links: [2]linux.Link{link}, fresh: [2]bool{fresh}})
+}
+
+// setVF notes what the interface of a virtual function is like.
+func (t *pairs) setVF(key string, spec Veth, link linux.Link, fresh bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.put(&pair{key: key, spec: spec, vf: true, links: [2]linux.Link{link}, fresh: [2]bool{fresh}})
 }
 
 func (t *pairs) put(p *pair) {
@@ -109,7 +117,7 @@ func (t *pairs) of(tag linux.Tag) (pair, int, bool) {
 }
 
 func (t *pairs) at(tag linux.Tag) (*pair, int) {
-	for _, key := range []string{portKey(tag), tapKey(tag), deviceKey(tag)} {
+	for _, key := range []string{portKey(tag), tapKey(tag), deviceKey(tag), vfKey(tag)} {
 		if p := t.byKey[key]; p != nil {
 			return p, 0
 		}
@@ -158,6 +166,9 @@ func (m *Mechanism) end(key string) {
 
 // fits tells whether an end is as it should be.
 func (p *pair) fits(i int, l linux.Link) bool {
+	if p.vf {
+		l.MAC = p.spec.Ends[i].MAC
+	}
 	return belongs(l, tagsOf(p.key)[i], linux.MAC{}) && difference(l, p.spec.Ends[i], tagsOf(p.key)[i], p.spec.MTU) == linux.Change{} &&
 		(p.tunnel == nil || l.Resembles(p.tunnel))
 }

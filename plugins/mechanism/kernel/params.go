@@ -10,6 +10,7 @@ import (
 
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/linux"
+	"go.patchbay.dev/plugins/sriov"
 )
 
 // Parameters of the mechanism.
@@ -26,8 +27,11 @@ const (
 // which they were told.
 var ignored = []string{
 	"inodeURL", "netnsInode", "supportsVlan", "vlan", "routeLocalNet", "IPTables4NatTemplate",
-	"pciAddress", "tokenID", "MTU", "src_ip", "dst_ip", PortKind,
+	"MTU", "src_ip", "dst_ip", PortKind,
 }
+
+// ofVF are the parameters of a workload that has a virtual function, see plugins/sriov.
+var ofVF = []string{sriov.ParamPCI, sriov.ParamToken, sriov.ParamPool}
 
 // params are the parameters, parsed.
 type params struct {
@@ -39,12 +43,18 @@ type params struct {
 // whose field is the parameter's name.
 func (m *Mechanism) Validate(parameters map[string]string) error {
 	_, err := parse(parameters)
+	if err == nil && sriov.Asks(parameters) {
+		if m.vfs == nil {
+			return field(sriov.ParamPool, "cannot be had: this node has no pools of virtual functions; configure sriov.pools")
+		}
+		err = m.vfs.Validate(parameters)
+	}
 	return err
 }
 
 func parse(parameters map[string]string) (p params, err error) {
 	for _, key := range slices.Sorted(maps.Keys(parameters)) {
-		if key != NetNS && key != Name && !slices.Contains(ignored, key) {
+		if key != NetNS && key != Name && !slices.Contains(ignored, key) && !slices.Contains(ofVF, key) {
 			return p, field(key, "is not a parameter of %s; it has %s and %s", Type, NetNS, Name)
 		}
 	}

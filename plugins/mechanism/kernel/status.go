@@ -5,6 +5,7 @@ import (
 
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/linux"
+	"go.patchbay.dev/plugins/sriov"
 )
 
 // Status says what one end of a cross-connect has become: its interface and whether it
@@ -17,12 +18,19 @@ func (m *Mechanism) Status(x *models.CrossConnect, side models.Side) *models.Att
 		return nil
 	}
 	s := &models.AttachmentStatus{Mechanism: Type, Parameters: map[string]string{NetNS: end.NetNS, Name: end.Name}}
+	if pci := x.At(side).GetMechanism().GetParameters()[sriov.ParamPCI]; pci != "" {
+		s.Parameters[sriov.ParamPCI] = pci
+	}
 	p, i, ok := m.pairs.of(tag)
 	if !ok {
 		return s
 	}
 	s.Interface, s.LinkUp = p.spec.Ends[i].Name, p.links[i].Running
-	if isPort(p.key) {
+	switch {
+	case !isPort(p.key):
+	case p.spec.Bridged:
+		s.Interface = p.spec.Ends[1].Name // the bridge's end
+	default:
 		s.Parameters[PortKind] = portOf(p)
 		port, there := m.vpp.Tagged(tag.String())
 		s.Interface, s.LinkUp = port.Name, there && s.LinkUp && port.LinkUp

@@ -16,6 +16,8 @@ import (
 type Veth struct {
 	MTU  int    // bytes
 	Ends [2]End // the client's and the endpoint's
+	// Bridged: the outer end of a pair to the forwarder is a port of a bridge of the kernel's.
+	Bridged bool
 	// broken: found, but not up, not marked, or with an MTU of its own at one end.
 	broken bool
 }
@@ -33,11 +35,11 @@ func vethKey(id string) string { return KindVeth + "/" + id }
 func portKey(tag linux.Tag) string { return KindVeth + "/" + tag.ID + "/" + string(tag.Side) }
 
 // isPort tells whether a key is that of a pair, or of a tap, to the forwarder.
-func isPort(key string) bool { return strings.Count(key, "/") == 2 && !isDevice(key) }
+func isPort(key string) bool { return strings.Count(key, "/") == 2 && !isDevice(key) && !isVF(key) }
 
-// tagsOf are the tags of the ends of the pair with this key. A tap or a tunnel has one end.
+// tagsOf are the tags of the ends of the pair with this key. A tap, a tunnel or a virtual function has one end.
 func tagsOf(key string) [2]linux.Tag {
-	if isTap(key) || isDevice(key) {
+	if isTap(key) || isDevice(key) || isVF(key) {
 		_, rest, _ := strings.Cut(key, "/")
 		id, side, _ := strings.Cut(rest, "/")
 		return [2]linux.Tag{{ID: id, Side: linux.Side(side)}}
@@ -160,7 +162,7 @@ func (d vethDescriptor) finish(key string, spec Veth, ns opened) (links [2]linux
 	}
 	links[1].Index, links[1].MAC = links[0].Peer.Index, spec.Ends[1].MAC
 	d.pairs.set(key, spec, links, true) // from here on, what happens to it is heard
-	if isPort(key) {
+	if isPort(key) && !spec.Bridged {
 		if err = ns[0].NoOffload(spec.Ends[0].Name); err != nil {
 			return links, err
 		}
