@@ -119,6 +119,12 @@ func TestTwoNodesThatStartAtOnceAgreeOnTunnels(t *testing.T) {
 	a, b := l.start("a"), l.start("b")
 	a.serve("fw-a", "fa")
 	b.serve("fw-b", "fb")
+	eventually(t, 5*time.Second, "both to know both services", func() error {
+		if len(a.m.registry.all())+len(b.m.registry.all()) != 4 {
+			return errors.New("they do not")
+		}
+		return nil
+	})
 	const each = 20
 	errs := make(chan error, 2*each)
 	for i := range each {
