@@ -24,6 +24,7 @@ import (
 	"go.patchbay.dev/plugins/mechanism/kernel"
 	"go.patchbay.dev/plugins/metrics"
 	"go.patchbay.dev/plugins/reconcile"
+	"go.patchbay.dev/plugins/sriov"
 	"go.patchbay.dev/plugins/store"
 	"go.patchbay.dev/plugins/tunnel"
 	"go.patchbay.dev/plugins/xconnect"
@@ -49,6 +50,8 @@ type Agent struct {
 	budget        *vppapi.Budget
 	xconnect      *xconnect.Plugin
 	tunnels       *tunnel.Room
+	sriov         *sriov.Plugin // nil: the node has no pools of virtual functions
+	devices       manager.Devices
 	vppKinds      []string // of the engine's values that end with VPP
 	crossconnects *crossconnect.Plugin
 	manager       *manager.Manager
@@ -144,6 +147,9 @@ func (a *Agent) build() error {
 		joiner = a.xconnect
 	}
 	a.mechanisms = a.withTunnels(a.mechanisms)
+	if a.mechanisms, err = a.withSRIOV(a.mechanisms); err != nil {
+		return err
+	}
 
 	var rendered []crossconnect.Mechanism
 	for _, m := range a.mechanisms {
@@ -164,13 +170,16 @@ func (a *Agent) build() error {
 	asks := manager.Options{
 		Keys: a.keys, Store: a.store, Records: a.crossconnects, Namespaces: namespaces,
 		Observer: a.metrics, Agent: a.offered, Prefer: a.cfg.Mechanisms.Prefer, Path: a.cfg.Mechanisms.Path, OwnNetns: own, Log: a.log,
-		Tunnels: a.tunnels,
+		Tunnels: a.tunnels, Devices: a.devices,
 	}
 	if a.identity != nil {
 		asks.Identity = a.identity
 	}
 	a.manager = manager.New(asks)
 	a.crossconnects.Subscribe(func(e crossconnect.Event) { a.tunnels.Changed(e.ID, e.Desired) })
+	if a.sriov != nil {
+		a.crossconnects.Subscribe(func(e crossconnect.Event) { a.sriov.Recorded(e.ID, e.Desired) })
+	}
 	a.crossconnects.Subscribe(func(e crossconnect.Event) { a.manager.Changed(e.ID, e.Desired, e.Status) })
 	a.admin = admin.New(admin.Options{
 		Keys: a.keys, Version: a.cfg.Version, VPP: a.vppVersion, Agent: a.offered, Prefer: a.cfg.Mechanisms.Prefer, Path: a.cfg.Mechanisms.Path,
@@ -212,6 +221,7 @@ func (a *Agent) parts() []part {
 	return []part{
 		{"linux", func(context.Context) error { return a.linux.Start() }, a.closeLinux},
 		{"vpp", a.startVPP, a.stopVPP},
+		a.virtualFunctions(),
 		{"engine", func(context.Context) error { return nil }, a.engine.Stop}, // crossconnect starts it
 		{"crossconnect", a.crossconnects.Start, a.crossconnects.Stop},
 		{"offer", a.publish, func() {}},

@@ -22,6 +22,7 @@ import (
 // serveFlags are the flags of serve.
 type serveFlags struct {
 	netns, iface, name, payload, output string
+	pool, token                         string
 	mechanisms, labels, cidrs           []string
 	lifetime                            time.Duration
 }
@@ -55,6 +56,7 @@ the PATCHBAY_* variables of connect; serving ends with it, with its exit status.
 	fl.StringSliceVar(&f.mechanisms, "mechanism", []string{"KERNEL"}, "mechanism types that are accepted")
 	fl.StringVar(&f.payload, "payload", "ETHERNET", "ETHERNET or IP, of a network service that is not registered yet")
 	fl.StringArrayVar(&f.labels, "label", nil, "label key=value that clients' labels may choose; may be repeated")
+	addDevice(cmd, &f.pool, &f.token)
 	fl.StringVar(&f.name, "name", "", "name of the endpoint (default made up)")
 	fl.DurationVar(&f.lifetime, "lifetime", time.Minute, "how long the registration outlives this program if it is killed")
 	addOutput(cmd, &f.output, asText, asJSON)
@@ -63,7 +65,7 @@ the PATCHBAY_* variables of connect; serving ends with it, with its exit status.
 
 // options reads the flags.
 func (f *serveFlags) options(service string) (endpoint.Options, error) {
-	o := endpoint.Options{Name: f.name, Service: service, Interface: f.iface}
+	o := endpoint.Options{Name: f.name, Service: service, Interface: f.iface, Pool: f.pool, Token: f.token}
 	var err error
 	if f.lifetime < 2*time.Second {
 		return o, usage("lifetime %s: use at least 2s", f.lifetime)
