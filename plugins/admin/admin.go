@@ -4,6 +4,7 @@ package admin
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -14,6 +15,7 @@ import (
 	"go.patchbay.dev/plugins/crossconnect"
 	"go.patchbay.dev/plugins/fdpass"
 	"go.patchbay.dev/plugins/manager"
+	"go.patchbay.dev/plugins/sriov"
 	"go.patchbay.dev/plugins/store"
 )
 
@@ -43,6 +45,12 @@ type Store interface {
 	Watch(ctx context.Context, prefix string, fn func(store.Batch)) error
 }
 
+// Devices is what this room needs of plugins/sriov.
+type Devices interface {
+	Devices() []sriov.Device
+	Changed() <-chan struct{}
+}
+
 // Counters reads the counters of one side as its workload sees them; nil: unknown.
 type Counters func(x *models.CrossConnect, side models.Side) *adminpb.Counters
 
@@ -57,6 +65,8 @@ type Options struct {
 	Store         Store
 	CrossConnects CrossConnects
 	Registry      Registry
+	Devices       Devices                   // nil: the node has no pools of devices
+	Given         func(id string) time.Time // when kubelet last gave a device away; nil: it gives none
 	Counters      Counters
 	OwnNetns      uint64 // inode of the agent's network namespace
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // Kinds of objects that can be listed.
-var Kinds = []string{"crossconnects", "connections", "services", "endpoints", "agents"}
+var Kinds = []string{"crossconnects", "connections", "services", "endpoints", "agents", "devices"}
 
 // backlog is how many changes a watcher may lag behind before it is cut off.
 const backlog = 1024
@@ -43,6 +43,8 @@ func (s *Server) List(in *adminpb.ListRequest, out listStream) error {
 		return s.listCrossConnects(in, out)
 	case "agents":
 		return s.listAgents(in, out)
+	case "devices":
+		return s.listDevices(in, out)
 	default:
 		return s.listRegistry(in, out)
 	}

@@ -29,10 +29,11 @@ func (s *server) Allocate(ctx context.Context, in *api.AllocateRequest) (*api.Al
 	if err != nil {
 		return nil, status.Errorf(codes.Internal, "devices of %s cannot be given away: %v", s.pool, err)
 	}
+	pool, _ := s.Devices.Pool(s.pool)
 	out := &api.AllocateResponse{}
 	for _, c := range in.ContainerRequests {
 		n := len(c.DevicesIds)
-		out.ContainerResponses = append(out.ContainerResponses, &api.ContainerAllocateResponse{Envs: environment(s.pool, c.DevicesIds, tokens[:n])})
+		out.ContainerResponses = append(out.ContainerResponses, &api.ContainerAllocateResponse{Envs: environment(s.pool, pool.Capability, c.DevicesIds, tokens[:n])})
 		tokens = tokens[n:]
 	}
 	s.Log.Info("kubelet gives devices to a pod", "pool", s.pool, "devices", strings.Join(ids, ","))

@@ -176,8 +176,9 @@ func TestPreferredDevices(t *testing.T) {
 }
 
 func TestVariablesHaveNamesThatShellsTake(t *testing.T) {
-	env := environment("a.example.com/10g-eth.x", []string{"0000:3b:02.1"}, []string{"t"})
-	want := map[string]string{"NSM_SRIOV_TOKENS_a.example.com/10g-eth.x": "t", "_10g_eth_x_0000_3b_02_1": "t"}
+	env := environment("a.example.com/10g-eth.x", "10G", []string{"0000:3b:02.1", "0000:3b:02.2"}, []string{"t", "u"})
+	want := map[string]string{"NSM_SRIOV_TOKENS_a.example.com/10g-eth.x": "t,u", "NSM_SRIOV_TOKENS_a.example.com/10G": "t,u",
+		"_10g_eth_x_0000_3b_02_1": "t", "_10g_eth_x_0000_3b_02_2": "u"}
 	if !maps.Equal(env, want) {
 		t.Errorf("%v, want %v", env, want)
 	}

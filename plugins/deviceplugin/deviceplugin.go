@@ -22,6 +22,8 @@ type Devices interface {
 	Devices() []sriov.Device
 	// Changed is closed when Devices gives something else than before.
 	Changed() <-chan struct{}
+	// Pool gives a pool as it is configured.
+	Pool(name string) (sriov.Pool, bool)
 }
 
 // Options of a Plugin.

@@ -9,12 +9,17 @@ const tokensPrefix = "NSM_SRIOV_TOKENS_"
 
 // environment is what a container learns of its devices of a pool: a variable for each,
 // like radio_0000_3b_02_1 for the one at 0000:3b:02.1 of sriov.patchbay.dev/radio, and one
-// for all as Network Service Mesh has it.
-func environment(pool string, ids, tokens []string) map[string]string {
-	env := map[string]string{tokensPrefix + pool: strings.Join(tokens, ",")}
-	_, short, _ := strings.Cut(pool, "/")
+// for all as Network Service Mesh has it; a second by the pool's capability, since there a
+// resource is named by that.
+func environment(pool, capability string, ids, tokens []string) map[string]string {
+	domain, name, _ := strings.Cut(pool, "/")
+	all := strings.Join(tokens, ",")
+	env := map[string]string{tokensPrefix + pool: all}
+	if capability != "" {
+		env[tokensPrefix+domain+"/"+capability] = all
+	}
 	for i, id := range ids {
-		env[identifier(short+"_"+id)] = tokens[i]
+		env[identifier(name+"_"+id)] = tokens[i]
 	}
 	return env
 }

@@ -3,11 +3,9 @@ package deviceplugin
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -30,21 +28,13 @@ const maxTokens = 16
 
 // Tokens are what kubelet has given away and not given anew: which token stands for which
 // device. They are kept in a file, so that an agent that starts again knows them, whether
-// etcd is there or not. The file holds their hashes: nobody claims a device by it.
+// etcd is there or not.
 type Tokens struct {
-	file  string
 	pools []string
 
 	mu     sync.Mutex
-	issued map[string]*issue // by hash
-}
-
-// issue is one token that was given out.
-type issue struct {
-	Pool   string    `json:"pool"`
-	Device string    `json:"device"`
-	At     time.Time `json:"at"`
-	Used   bool      `json:"used,omitempty"` // a connection has claimed by it
+	log    journal
+	issued map[string]issue // by hash
 }
 
 // resourceName is what Kubernetes takes for the name of an extended resource: a domain, not
@@ -55,7 +45,7 @@ var resourceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]
 // gives away the devices of those whose name has a domain. An error names the file, or the
 // pool that kubelet would refuse.
 func OpenTokens(file string, pools []string) (*Tokens, error) {
-	t := &Tokens{file: file, issued: map[string]*issue{}}
+	t := &Tokens{}
 	for _, p := range pools {
 		domain, _, ok := strings.Cut(p, "/")
 		switch {
@@ -68,19 +58,8 @@ func OpenTokens(file string, pools []string) (*Tokens, error) {
 		}
 		t.pools = append(t.pools, p)
 	}
-	data, err := os.ReadFile(file)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return t, nil
-	case err == nil:
-		err = json.Unmarshal(data, &t.issued)
-	}
-	for _, i := range t.issued {
-		if i == nil {
-			err = errors.New("null instead of a token")
-		}
-	}
-	if err != nil {
+	var err error
+	if t.log, t.issued, err = openJournal(file); err != nil {
 		return nil, fmt.Errorf("sriov.tokens: %s: %w; remove it, and the pods that have devices and no connection yet", file, err)
 	}
 	return t, nil
@@ -98,11 +77,15 @@ func (t *Tokens) Device(token string) (pool, id string, err error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	i := t.issued[hash(token)]
-	if i == nil {
+	i, ok := t.issued[hash(token)]
+	if !ok {
 		return "", "", errors.New("the token stands for no device of this node: it is another node's, or kubelet has given the device to another pod since")
 	}
-	i.Used = true // kept with the next issue: until then it makes no difference
+	if !i.Used {
+		i.Used = true
+		t.issued[i.Hash] = i
+		t.log.note(i)
+	}
 	return i.Pool, i.Device, nil
 }
 
@@ -124,19 +107,22 @@ func (t *Tokens) Given(id string) (at time.Time) {
 func (t *Tokens) issue(pool string, ids []string) ([]string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	next := map[string]*issue{}
+	var lines []issue
+	next := maps.Clone(t.issued)
 	for h, i := range t.issued {
-		if !slices.Contains(ids, i.Device) || !i.Used && !t.oldest(h) {
-			next[h] = i
+		if slices.Contains(ids, i.Device) && (i.Used || t.oldest(i)) {
+			delete(next, h)
+			lines = append(lines, issue{Hash: h})
 		}
 	}
 	var tokens []string
 	for _, id := range ids {
 		token := tokenPrefix + uuid.NewString()
-		next[hash(token)] = &issue{Pool: pool, Device: id, At: time.Now()}
-		tokens = append(tokens, token)
+		i := issue{Hash: hash(token), Pool: pool, Device: id, At: time.Now()}
+		next[i.Hash] = i
+		lines, tokens = append(lines, i), append(tokens, token)
 	}
-	if err := save(t.file, next); err != nil {
+	if err := t.log.add(lines, next); err != nil {
 		return nil, err
 	}
 	t.issued = next
@@ -144,11 +130,11 @@ func (t *Tokens) issue(pool string, ids []string) ([]string, error) {
 }
 
 // oldest tells whether a device has as many tokens as it may have, and this is the first.
-func (t *Tokens) oldest(h string) bool {
+func (t *Tokens) oldest(first issue) bool {
 	n := 0
 	for _, i := range t.issued {
-		if i.Device == t.issued[h].Device {
-			if n++; i.At.Before(t.issued[h].At) {
+		if i.Device == first.Device {
+			if n++; i.At.Before(first.At) {
 				return false
 			}
 		}
@@ -159,40 +145,4 @@ func (t *Tokens) oldest(h string) bool {
 func hash(token string) string {
 	sum := sha256.Sum256([]byte(token))
 	return hex.EncodeToString(sum[:])
-}
-
-// save writes a file that is there in full or not at all, also after a power failure.
-func save(file string, value any) error {
-	data, err := json.Marshal(value)
-	if err != nil {
-		return err
-	}
-	dir := filepath.Dir(file)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(dir, filepath.Base(file)+".") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // unless it has been renamed
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), file)
-	}
-	if err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -122,16 +122,96 @@ func TestADeviceHasOnlySoManyTokens(t *testing.T) {
 }
 
 func TestAFileThatIsNone(t *testing.T) {
-	for name, content := range map[string]string{"not JSON": "{", "null inside": `{"a": null}`, "something else": `["x"]`} {
+	for name, content := range map[string]string{"not JSON": "{\n", "no token": "{\"pool\": \"x\"}\n", "something else": "[\"x\"]\n"} {
 		file := filepath.Join(t.TempDir(), "tokens.json")
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := OpenTokens(file, []string{radio}); err == nil || !strings.Contains(err.Error(), "sriov.tokens: "+file) {
+		if _, err := OpenTokens(file, []string{radio}); err == nil || !strings.Contains(err.Error(), "sriov.tokens: "+file+": line 1 is no token") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if _, err := OpenTokens(t.TempDir(), nil); err == nil || !strings.Contains(err.Error(), "is a directory") {
 		t.Errorf("a directory: %v", err)
+	}
+}
+
+// Whatever becomes of the file while the agent runs, what was issued last is in it.
+func TestAFileThatSomethingHappensTo(t *testing.T) {
+	for name, happens := range map[string]func(file string) error{
+		"removed":   os.Remove,
+		"emptied":   func(file string) error { return os.Truncate(file, 0) },
+		"cut off":   func(file string) error { return os.Truncate(file, 20) },
+		"grown":     func(file string) error { return os.Truncate(file, 1000) },
+		"too large": func(string) error { return nil },
+	} {
+		tokens, file, issued := opened(t, vf(0), vf(1))
+		if err := happens(file); err != nil {
+			t.Fatal(err)
+		}
+		if name == "too large" {
+			tokens.log.size = maxJournal
+		}
+		last, err := tokens.issue(radio, []string{vf(2)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := OpenTokens(file, []string{radio})
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		for i, token := range append(issued, last...) {
+			if _, id, err := again.Device(token); err != nil || id != vf(i) {
+				t.Errorf("%s: token %d stands for %s, %v", name, i, id, err)
+			}
+		}
+	}
+}
+
+func TestALineThatAPowerFailureHasCutOff(t *testing.T) {
+	_, file, issued := opened(t, vf(0), vf(1))
+	st, err := os.Stat(file)
+	if err == nil {
+		err = os.Truncate(file, st.Size()-10)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := OpenTokens(file, []string{radio})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := tokens.Device(issued[1]); err == nil {
+		t.Error("half a line counts")
+	}
+	last, err := tokens.issue(radio, []string{vf(2)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := OpenTokens(file, []string{radio})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, token := range map[int]string{0: issued[0], 2: last[0]} {
+		if _, id, err := again.Device(token); err != nil || id != vf(i) {
+			t.Errorf("token %d stands for %s, %v", i, id, err)
+		}
+	}
+}
+
+func TestThatATokenWasUsedIsKept(t *testing.T) {
+	tokens, file, issued := opened(t, vf(0))
+	if _, _, err := tokens.Device(issued[0]); err != nil {
+		t.Fatal(err)
+	}
+	again, err := OpenTokens(file, []string{radio})
+	if err == nil {
+		_, err = again.issue(radio, []string{vf(0)})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := again.Device(issued[0]); err == nil {
+		t.Error("after a restart, and given anew, the device's old token is good")
 	}
 }

@@ -41,6 +41,8 @@ func (c *card) Changed() <-chan struct{} {
 	return c.changed
 }
 
+func (c *card) Pool(name string) (sriov.Pool, bool) { return sriov.Pool{Name: name}, true }
+
 func (c *card) change(f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -58,11 +60,11 @@ func (c *card) set(id string, f func(*sriov.Device)) {
 
 func (c *card) owned(id, owner string) { c.set(id, func(d *sriov.Device) { d.Owner = owner }) }
 
-func vf(i int) string { return fmt.Sprintf("0000:3b:02.%d", i) }
+func vf(i int) string { return fmt.Sprintf("0000:3b:%02x.%d", 2+i/8, i%8) }
 
 // world is a node with a card, and a kubelet that is not running yet.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	dir     string // of device plugins
 	file    string // of tokens
 	card    *card
@@ -73,7 +75,7 @@ type world struct {
 }
 
 // newWorld has n devices of radio, half of them on NUMA node 1, and one of the other pool.
-func newWorld(t *testing.T, n int) *world {
+func newWorld(t testing.TB, n int) *world {
 	t.Helper()
 	root, err := os.MkdirTemp("", "pb") // a socket's path is short
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/crossconnect"
 	"go.patchbay.dev/plugins/reconcile"
+	"go.patchbay.dev/plugins/sriov"
 )
 
 // Engine is what this room reads of plugins/reconcile.
@@ -33,6 +34,9 @@ type Sources struct {
 	VPP      func() string // VPP's version, empty while there is none
 	// Dataplanes that the node has.
 	Dataplanes func() []Dataplane
+	// Pools of virtual functions that are configured, and what is in them.
+	Pools   []string
+	Devices func() []sriov.Device
 }
 
 // Dataplane is what moves packets on the node.
@@ -55,6 +59,10 @@ var (
 	revision    = desc("store_revision", "The last revision of etcd that was seen.")
 	up          = desc("dataplane_up", "1 while the dataplane answers.", "dataplane")
 	restarts    = desc("dataplane_restarts_total", "How often the dataplane was found restarted.")
+
+	devices          = desc("devices", "Virtual functions of a pool.", "pool")
+	devicesAllocated = desc("devices_allocated", "Virtual functions of a pool that a connection has.", "pool")
+	devicesUnhealthy = desc("devices_unhealthy", "Virtual functions of a pool that cannot be given away.", "pool")
 
 	ofConnection    = []string{"connection", "side", "service"}
 	receivePackets  = desc("connection_receive_packets_total", "Packets that the workload received.", ofConnection...)
@@ -93,6 +101,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		times += d.Restarts
 	}
 	counter(restarts, times)
+	c.pools(gauge)
 
 	byForm := map[[4]string]int{}
 	for _, e := range c.CrossConnects() {
@@ -116,6 +125,28 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	for form, n := range byForm {
 		gauge(connections, float64(n), form[:]...)
+	}
+}
+
+// pools counts what is in each pool, also in one that has nothing.
+func (c *collector) pools(gauge func(d *prometheus.Desc, v float64, labels ...string)) {
+	if len(c.Pools) == 0 {
+		return
+	}
+	total, allocated, unhealthy := map[string]int{}, map[string]int{}, map[string]int{}
+	for _, d := range c.Devices() {
+		total[d.Pool]++
+		if d.Owner != "" {
+			allocated[d.Pool]++
+		}
+		if !d.Healthy {
+			unhealthy[d.Pool]++
+		}
+	}
+	for _, pool := range c.Pools {
+		gauge(devices, float64(total[pool]), pool)
+		gauge(devicesAllocated, float64(allocated[pool]), pool)
+		gauge(devicesUnhealthy, float64(unhealthy[pool]), pool)
 	}
 }
 

@@ -29,7 +29,7 @@ type Pool struct {
 	Count int    // virtual functions to create on each that has none; 0: those that are there
 
 	Services   []string // network services whose workloads get a VF of it when they name no pool
-	Capability string   // what it is good for, like 10G; Network Service Mesh's clients ask by <name>/<capability>
+	Capability string   // what it is good for, like 10G; Network Service Mesh's clients ask by <domain>/<capability>
 	VLAN       int      // tag of its traffic on the wire, 1–4094; 0: none
 	Rate       int      // Mbit/s that a VF may send at most; 0: no limit
 	Trust      bool     // its workloads may change their MAC address and receive what is not for it

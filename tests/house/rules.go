@@ -34,9 +34,9 @@ var Rooms = []Room{
 		Libs: []string{"github.com/fsnotify/fsnotify", "github.com/google/uuid", "k8s.io/kubelet/pkg/apis", grpc, protobuf}},
 	{Folder: "plugins/mechanism", Rooms: []string{"models", "negotiation", "plugins/reconcile", "vppapi", "plugins/linux", "plugins/tunnel", "plugins/sriov"},
 		Libs: []string{sys, "github.com/cilium/ebpf"}},
-	{Folder: "plugins/admin", Rooms: []string{"models", "negotiation", "plugins/admin", "plugins/crossconnect", "plugins/fdpass", "plugins/manager", "plugins/store"},
+	{Folder: "plugins/admin", Rooms: []string{"models", "negotiation", "plugins/admin", "plugins/crossconnect", "plugins/fdpass", "plugins/manager", "plugins/sriov", "plugins/store"},
 		Libs: []string{grpc, protobuf}},
-	{Folder: "plugins/metrics", Rooms: []string{"models", "plugins/crossconnect", "plugins/reconcile"},
+	{Folder: "plugins/metrics", Rooms: []string{"models", "plugins/crossconnect", "plugins/reconcile", "plugins/sriov"},
 		Libs: []string{"github.com/prometheus/client_golang", grpc}},
 
 	{Folder: "agent", Rooms: []string{"*"}, Libs: []string{"*"}},

@@ -9,6 +9,7 @@ import (
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -48,6 +49,8 @@ func event(o any) *adminpb.ListEvent {
 		return &adminpb.ListEvent{Object: &adminpb.Object{Kind: &adminpb.Object_Endpoint{Endpoint: k}}}
 	case *models.Agent:
 		return &adminpb.ListEvent{Object: &adminpb.Object{Kind: &adminpb.Object_Agent{Agent: k}}}
+	case *adminpb.Device:
+		return &adminpb.ListEvent{Object: &adminpb.Object{Kind: &adminpb.Object_Device{Device: k}}}
 	}
 	return &adminpb.ListEvent{Synced: true}
 }
@@ -62,6 +65,8 @@ func TestGet(t *testing.T) {
 	endpoint := event(&models.Endpoint{Name: "fw-1", Services: []string{"firewall"}, Node: "n1", Url: "unix:///run/fw.sock"})
 	agent := event(&models.Agent{Node: "n1", Dataplane: "kernel", Version: "v1",
 		Offers: []*models.Offer{{Type: "KERNEL"}, {Type: "MEMIF", Missing: "has no VPP"}}})
+	device := event(&adminpb.Device{Id: "0000:3b:10.0", Pool: "example.com/radio", Pf: "ens1f0", Numa: proto.Uint32(1), Healthy: true, Connection: "c1"})
+	sick := event(&adminpb.Device{Id: "0000:3b:10.1", Pool: "example.com/radio", Vf: 1, Reason: "it is gone"})
 	for _, c := range []struct {
 		args   string
 		events []*adminpb.ListEvent
@@ -85,6 +90,10 @@ fw-1   firewall   n1     -
 `},
 		{"agents -o wide", []*adminpb.ListEvent{agent, synced}, `NODE   DATAPLANE   MECHANISMS   VERSION   ADDRESSES   MTU   URL   MISSING
 n1     kernel      KERNEL       v1        -           -     -     MEMIF has no VPP
+`},
+		{"devices", []*adminpb.ListEvent{device, sick, synced}, `ID             POOL                PF       VF   NUMA   STATE       CONNECTION   REASON
+0000:3b:10.0   example.com/radio   ens1f0   0    1      USED        c1           -
+0000:3b:10.1   example.com/radio   -        1    -      UNHEALTHY   -            it is gone
 `},
 		{"services", []*adminpb.ListEvent{synced}, "no services\n"},
 		{"crossconnects -w", []*adminpb.ListEvent{synced, up, gone}, `ID   SERVICE   PAYLOAD   CLIENT   ENDPOINT   STATE   REASON
@@ -179,6 +188,34 @@ Decision:
 	}
 	if got := patchbay(t, "", "--agent", f.start(t), "describe", "connection", "c1", "-o", "json"); !strings.Contains(got.out, `"receivePackets": "3"`) {
 		t.Errorf("JSON: %+v", got)
+	}
+}
+
+func TestDescribeDevice(t *testing.T) {
+	f := &fakeAdmin{events: []*adminpb.ListEvent{event(&adminpb.Device{
+		Id: "0000:3b:10.2", Pool: "example.com/radio", Pf: "ens1f0", Card: "0000:3b:00.0", Vf: 2, Numa: proto.Uint32(0), Group: proto.Uint32(71),
+		Driver: "igbvf", Healthy: true, Connection: "c1", Side: "client", Given: timestamppb.New(time.Now().Add(-90 * time.Second)),
+	}), {Synced: true}}}
+	got := patchbay(t, "", "--agent", f.start(t), "describe", "device", "0000:3b:10.2")
+	const want = `ID:             0000:3b:10.2
+Pool:           example.com/radio
+Card:           ens1f0 0000:3b:00.0, index 2
+NUMA node:      0
+IOMMU group:    71
+Driver:         igbvf
+State:          USED
+Connection:     c1, the client
+Given to a pod: 1m30s ago
+`
+	if got.status != 0 || got.out != want {
+		t.Errorf("status %d %s, output:\n%s\nwant:\n%s", got.status, got.err, got.out, want)
+	}
+	if got := patchbay(t, "", "--agent", f.start(t), "describe", "device", "0000:3b:10.2", "-o", "json"); !strings.Contains(got.out, `"numa": 0`) {
+		t.Errorf("JSON: %+v", got)
+	}
+	absent := &fakeAdmin{events: []*adminpb.ListEvent{{Synced: true}}}
+	if got := patchbay(t, "", "--agent", absent.start(t), "describe", "device", "x"); got.status != 1 || !strings.Contains(got.err, "devices x: is not there; list what is by: patchbay get devices") {
+		t.Errorf("one that is not there: %+v", got)
 	}
 }
 
@@ -283,6 +320,7 @@ func TestWhatGoesWrongIsSaidOnOneLineAndByTheStatus(t *testing.T) {
 		{nobody, "get pods", 2, `kind "pods" is not known; use one of crossconnects, connections, services, endpoints, agents`},
 		{nobody, "get services -o xml", 2, "use one of table, wide, json, yaml"},
 		{nobody, "get services --frob", 2, "unknown flag: --frob"},
+		{refusing, "describe device x", 1, "get devices: only root; may ask"},
 		{nobody, "describe service x", 2, `kind "service" cannot be described`},
 		{nobody, "apply", 2, "no file is given"},
 		{nobody, "apply -f /does/not/exist", 1, "apply: open /does/not/exist"},

@@ -17,19 +17,24 @@ import (
 func newDescribe(a *app) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use:   "describe crossconnect ID",
-		Short: "Show all of one cross-connect: desired, status, interfaces, counters, decision",
+		Use:   "describe crossconnect|device ID",
+		Short: "Show all of one cross-connect (desired, status, interfaces, counters, decision) or device",
 		Long: `Describe shows what is desired of a cross-connect, what has become of it, each interface by
 its name in the dataplane, its counters as the workload sees them, and what was negotiated and
-why. A connection is the cross-connect with its id.`,
-		Example:   "  patchbay describe crossconnect c1",
-		ValidArgs: []string{"crossconnect", "connection"},
+why. A connection is the cross-connect with its id. Of a device, a virtual function by its PCI
+address, it shows where it is, how it is and who has it.`,
+		Example: `  patchbay describe crossconnect c1
+  patchbay describe device 0000:3b:10.0`,
+		ValidArgs: []string{"crossconnect", "connection", "device"},
 		Args:      cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if k := strings.TrimSuffix(strings.ToLower(args[0]), "s"); k != "crossconnect" && k != "connection" {
-				return usage("kind %q cannot be described; use crossconnect", args[0])
+			switch strings.TrimSuffix(strings.ToLower(args[0]), "s") {
+			case "crossconnect", "connection":
+				return a.describe(cmd.Context(), args[1], output)
+			case "device":
+				return a.describeDevice(cmd.Context(), args[1], output)
 			}
-			return a.describe(cmd.Context(), args[1], output)
+			return usage("kind %q cannot be described; use crossconnect or device", args[0])
 		},
 	}
 	addOutput(cmd, &output, asText, asJSON, asYAML)

@@ -88,7 +88,8 @@ type printer struct {
 	out    io.Writer
 	form   string
 	kind   listing
-	single bool // one object is asked for by name
+	text   func(io.Writer, *adminpb.Object) // of asText
+	single bool                             // one object is asked for by name
 	watch  bool
 	synced bool
 	count  int
@@ -122,6 +123,12 @@ func (p *printer) event(e *adminpb.ListEvent) error {
 
 // flush prints what was there when the list began.
 func (p *printer) flush() error {
+	if p.form == asText {
+		for _, o := range p.list {
+			p.text(p.out, o)
+		}
+		return nil
+	}
 	if p.form == asTable || p.form == asWide {
 		if len(p.list) == 0 && !p.watch {
 			if !p.single {

@@ -30,6 +30,7 @@ var listings = []listing{
 	{"services", []string{"NAME", "PAYLOAD", "MATCHES", "SELECTORS"}, 3, serviceCells},
 	{"endpoints", []string{"NAME", "SERVICES", "NODE", "EXPIRES", "URL", "LABELS", "OWNER"}, 4, endpointCells},
 	{"agents", []string{"NODE", "DATAPLANE", "MECHANISMS", "VERSION", "ADDRESSES", "MTU", "URL", "MISSING"}, 4, agentCells},
+	{"devices", []string{"ID", "POOL", "PF", "VF", "NUMA", "STATE", "CONNECTION", "REASON", "DRIVER", "GIVEN"}, 8, deviceCells},
 }
 
 // is reports whether a user means this kind: in the plural or the singular.
@@ -60,6 +61,8 @@ func inner(o *adminpb.Object) proto.Message {
 		return k.Endpoint
 	case *adminpb.Object_Agent:
 		return k.Agent
+	case *adminpb.Object_Device:
+		return k.Device
 	}
 	return o
 }
@@ -136,6 +139,31 @@ func agentCells(o *adminpb.Object) []string {
 		strings.Join(a.GetAddresses(), ","), mtu, a.GetUrl(), strings.Join(missing, "; ")}
 }
 
+func deviceCells(o *adminpb.Object) []string {
+	d := o.GetDevice()
+	return []string{d.GetId(), d.GetPool(), d.GetPf(), fmt.Sprint(d.GetVf()), known(d.Numa), deviceState(d), d.GetConnection(),
+		d.GetReason(), d.GetDriver(), since(d.GetGiven())}
+}
+
+// deviceState is what a device is good for now.
+func deviceState(d *adminpb.Device) string {
+	switch {
+	case !d.GetHealthy():
+		return "UNHEALTHY"
+	case d.GetConnection() != "":
+		return "USED"
+	}
+	return "FREE"
+}
+
+// known is a number that may not be known.
+func known(n *uint32) string {
+	if n == nil {
+		return ""
+	}
+	return fmt.Sprint(*n)
+}
+
 func stateName(s *models.CrossConnectStatus) string {
 	if s.GetState() == models.State_STATE_UNSPECIFIED {
 		return ""
@@ -160,6 +188,14 @@ func until(t *timestamppb.Timestamp) string {
 		return "expired"
 	}
 	return left.Round(time.Second).String()
+}
+
+// since is how long ago something was.
+func since(t *timestamppb.Timestamp) string {
+	if t == nil {
+		return ""
+	}
+	return time.Since(t.AsTime()).Round(time.Second).String() + " ago"
 }
 
 func pairs(m map[string]string) string {

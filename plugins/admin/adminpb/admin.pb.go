@@ -12,6 +12,7 @@ import (
 	models "go.patchbay.dev/models"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -26,7 +27,7 @@ const (
 
 type ListRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// kind is crossconnects, connections, services, endpoints or agents.
+	// kind is crossconnects, connections, services, endpoints, agents or devices.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// name limits the list to one object.
 	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
@@ -156,6 +157,7 @@ type Object struct {
 	//	*Object_Service
 	//	*Object_Endpoint
 	//	*Object_Agent
+	//	*Object_Device
 	Kind          isObject_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -234,6 +236,15 @@ func (x *Object) GetAgent() *models.Agent {
 	return nil
 }
 
+func (x *Object) GetDevice() *Device {
+	if x != nil {
+		if x, ok := x.Kind.(*Object_Device); ok {
+			return x.Device
+		}
+	}
+	return nil
+}
+
 type isObject_Kind interface {
 	isObject_Kind()
 }
@@ -256,6 +267,10 @@ type Object_Agent struct {
 	Agent *models.Agent `protobuf:"bytes,4,opt,name=agent,proto3,oneof"`
 }
 
+type Object_Device struct {
+	Device *Device `protobuf:"bytes,5,opt,name=device,proto3,oneof"`
+}
+
 func (*Object_Crossconnect) isObject_Kind() {}
 
 func (*Object_Service) isObject_Kind() {}
@@ -263,6 +278,156 @@ func (*Object_Service) isObject_Kind() {}
 func (*Object_Endpoint) isObject_Kind() {}
 
 func (*Object_Agent) isObject_Kind() {}
+
+func (*Object_Device) isObject_Kind() {}
+
+// Device is a virtual function of one of the node's pools.
+type Device struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// id is its PCI address.
+	Id   string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Pool string `protobuf:"bytes,2,opt,name=pool,proto3" json:"pool,omitempty"`
+	// pf is the interface of its physical function, card that one's PCI address, vf the index on it.
+	Pf   string `protobuf:"bytes,3,opt,name=pf,proto3" json:"pf,omitempty"`
+	Card string `protobuf:"bytes,4,opt,name=card,proto3" json:"card,omitempty"`
+	Vf   uint32 `protobuf:"varint,5,opt,name=vf,proto3" json:"vf,omitempty"`
+	// numa and group are those that are known.
+	Numa  *uint32 `protobuf:"varint,6,opt,name=numa,proto3,oneof" json:"numa,omitempty"`
+	Group *uint32 `protobuf:"varint,7,opt,name=group,proto3,oneof" json:"group,omitempty"`
+	// driver of the kernel that has it now; empty: none.
+	Driver  string `protobuf:"bytes,8,opt,name=driver,proto3" json:"driver,omitempty"`
+	Healthy bool   `protobuf:"varint,9,opt,name=healthy,proto3" json:"healthy,omitempty"`
+	// reason why it is not healthy.
+	Reason string `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
+	// connection and side that have it; empty: it is free.
+	Connection string `protobuf:"bytes,11,opt,name=connection,proto3" json:"connection,omitempty"`
+	Side       string `protobuf:"bytes,12,opt,name=side,proto3" json:"side,omitempty"`
+	// given is when kubelet last gave it to a pod.
+	Given         *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=given,proto3" json:"given,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Device) Reset() {
+	*x = Device{}
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Device) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Device) ProtoMessage() {}
+
+func (x *Device) ProtoReflect() protoreflect.Message {
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Device.ProtoReflect.Descriptor instead.
+func (*Device) Descriptor() ([]byte, []int) {
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Device) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Device) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *Device) GetPf() string {
+	if x != nil {
+		return x.Pf
+	}
+	return ""
+}
+
+func (x *Device) GetCard() string {
+	if x != nil {
+		return x.Card
+	}
+	return ""
+}
+
+func (x *Device) GetVf() uint32 {
+	if x != nil {
+		return x.Vf
+	}
+	return 0
+}
+
+func (x *Device) GetNuma() uint32 {
+	if x != nil && x.Numa != nil {
+		return *x.Numa
+	}
+	return 0
+}
+
+func (x *Device) GetGroup() uint32 {
+	if x != nil && x.Group != nil {
+		return *x.Group
+	}
+	return 0
+}
+
+func (x *Device) GetDriver() string {
+	if x != nil {
+		return x.Driver
+	}
+	return ""
+}
+
+func (x *Device) GetHealthy() bool {
+	if x != nil {
+		return x.Healthy
+	}
+	return false
+}
+
+func (x *Device) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Device) GetConnection() string {
+	if x != nil {
+		return x.Connection
+	}
+	return ""
+}
+
+func (x *Device) GetSide() string {
+	if x != nil {
+		return x.Side
+	}
+	return ""
+}
+
+func (x *Device) GetGiven() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Given
+	}
+	return nil
+}
 
 // CrossConnectView is a cross-connect: what is desired and what is.
 type CrossConnectView struct {
@@ -275,7 +440,7 @@ type CrossConnectView struct {
 
 func (x *CrossConnectView) Reset() {
 	*x = CrossConnectView{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[3]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -287,7 +452,7 @@ func (x *CrossConnectView) String() string {
 func (*CrossConnectView) ProtoMessage() {}
 
 func (x *CrossConnectView) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[3]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -300,7 +465,7 @@ func (x *CrossConnectView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CrossConnectView.ProtoReflect.Descriptor instead.
 func (*CrossConnectView) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{3}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CrossConnectView) GetDesired() *models.CrossConnect {
@@ -330,7 +495,7 @@ type Counters struct {
 
 func (x *Counters) Reset() {
 	*x = Counters{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[4]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -342,7 +507,7 @@ func (x *Counters) String() string {
 func (*Counters) ProtoMessage() {}
 
 func (x *Counters) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[4]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -355,7 +520,7 @@ func (x *Counters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counters.ProtoReflect.Descriptor instead.
 func (*Counters) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{4}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Counters) GetReceivePackets() uint64 {
@@ -402,7 +567,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[5]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -414,7 +579,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[5]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -427,7 +592,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{5}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DescribeRequest) GetId() string {
@@ -449,7 +614,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[6]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -461,7 +626,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[6]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -474,7 +639,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{6}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DescribeResponse) GetCrossconnect() *CrossConnectView {
@@ -517,7 +682,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[7]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -529,7 +694,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[7]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -542,7 +707,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{7}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ExplainRequest) GetClient() []string {
@@ -610,7 +775,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[8]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -622,7 +787,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[8]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -635,7 +800,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{8}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ExplainResponse) GetClient() string {
@@ -685,7 +850,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[9]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -697,7 +862,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[9]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -710,7 +875,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{9}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ApplyRequest) GetKind() string {
@@ -739,7 +904,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[10]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +916,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[10]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +929,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{10}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ApplyResponse) GetName() string {
@@ -798,7 +963,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[11]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -810,7 +975,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[11]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -823,7 +988,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{11}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteRequest) GetKind() string {
@@ -848,7 +1013,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[12]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -860,7 +1025,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[12]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -873,7 +1038,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{12}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{13}
 }
 
 type VersionRequest struct {
@@ -884,7 +1049,7 @@ type VersionRequest struct {
 
 func (x *VersionRequest) Reset() {
 	*x = VersionRequest{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[13]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +1061,7 @@ func (x *VersionRequest) String() string {
 func (*VersionRequest) ProtoMessage() {}
 
 func (x *VersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[13]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +1074,7 @@ func (x *VersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
 func (*VersionRequest) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{13}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{14}
 }
 
 type VersionResponse struct {
@@ -925,7 +1090,7 @@ type VersionResponse struct {
 
 func (x *VersionResponse) Reset() {
 	*x = VersionResponse{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[14]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +1102,7 @@ func (x *VersionResponse) String() string {
 func (*VersionResponse) ProtoMessage() {}
 
 func (x *VersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[14]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -950,7 +1115,7 @@ func (x *VersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionResponse.ProtoReflect.Descriptor instead.
 func (*VersionResponse) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{14}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *VersionResponse) GetVersion() string {
@@ -985,7 +1150,7 @@ var File_plugins_admin_adminpb_admin_proto protoreflect.FileDescriptor
 
 const file_plugins_admin_adminpb_admin_proto_rawDesc = "" +
 	"\n" +
-	"!plugins/admin/adminpb/admin.proto\x12\x11patchbay.admin.v1\x1a\x15models/patchbay.proto\"K\n" +
+	"!plugins/admin/adminpb/admin.proto\x12\x11patchbay.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15models/patchbay.proto\"K\n" +
 	"\vListRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -993,13 +1158,33 @@ const file_plugins_admin_adminpb_admin_proto_rawDesc = "" +
 	"\tListEvent\x121\n" +
 	"\x06object\x18\x01 \x01(\v2\x19.patchbay.admin.v1.ObjectR\x06object\x12\x18\n" +
 	"\adeleted\x18\x02 \x01(\bR\adeleted\x12\x16\n" +
-	"\x06synced\x18\x03 \x01(\bR\x06synced\"\xee\x01\n" +
+	"\x06synced\x18\x03 \x01(\bR\x06synced\"\xa3\x02\n" +
 	"\x06Object\x12I\n" +
 	"\fcrossconnect\x18\x01 \x01(\v2#.patchbay.admin.v1.CrossConnectViewH\x00R\fcrossconnect\x120\n" +
 	"\aservice\x18\x02 \x01(\v2\x14.patchbay.v1.ServiceH\x00R\aservice\x123\n" +
 	"\bendpoint\x18\x03 \x01(\v2\x15.patchbay.v1.EndpointH\x00R\bendpoint\x12*\n" +
-	"\x05agent\x18\x04 \x01(\v2\x12.patchbay.v1.AgentH\x00R\x05agentB\x06\n" +
-	"\x04kind\"\x80\x01\n" +
+	"\x05agent\x18\x04 \x01(\v2\x12.patchbay.v1.AgentH\x00R\x05agent\x123\n" +
+	"\x06device\x18\x05 \x01(\v2\x19.patchbay.admin.v1.DeviceH\x00R\x06deviceB\x06\n" +
+	"\x04kind\"\xd7\x02\n" +
+	"\x06Device\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04pool\x18\x02 \x01(\tR\x04pool\x12\x0e\n" +
+	"\x02pf\x18\x03 \x01(\tR\x02pf\x12\x12\n" +
+	"\x04card\x18\x04 \x01(\tR\x04card\x12\x0e\n" +
+	"\x02vf\x18\x05 \x01(\rR\x02vf\x12\x17\n" +
+	"\x04numa\x18\x06 \x01(\rH\x00R\x04numa\x88\x01\x01\x12\x19\n" +
+	"\x05group\x18\a \x01(\rH\x01R\x05group\x88\x01\x01\x12\x16\n" +
+	"\x06driver\x18\b \x01(\tR\x06driver\x12\x18\n" +
+	"\ahealthy\x18\t \x01(\bR\ahealthy\x12\x16\n" +
+	"\x06reason\x18\n" +
+	" \x01(\tR\x06reason\x12\x1e\n" +
+	"\n" +
+	"connection\x18\v \x01(\tR\n" +
+	"connection\x12\x12\n" +
+	"\x04side\x18\f \x01(\tR\x04side\x120\n" +
+	"\x05given\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x05givenB\a\n" +
+	"\x05_numaB\b\n" +
+	"\x06_group\"\x80\x01\n" +
 	"\x10CrossConnectView\x123\n" +
 	"\adesired\x18\x01 \x01(\v2\x19.patchbay.v1.CrossConnectR\adesired\x127\n" +
 	"\x06status\x18\x02 \x01(\v2\x1f.patchbay.v1.CrossConnectStatusR\x06status\"\xc0\x01\n" +
@@ -1071,59 +1256,63 @@ func file_plugins_admin_adminpb_admin_proto_rawDescGZIP() []byte {
 	return file_plugins_admin_adminpb_admin_proto_rawDescData
 }
 
-var file_plugins_admin_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_plugins_admin_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_plugins_admin_adminpb_admin_proto_goTypes = []any{
 	(*ListRequest)(nil),               // 0: patchbay.admin.v1.ListRequest
 	(*ListEvent)(nil),                 // 1: patchbay.admin.v1.ListEvent
 	(*Object)(nil),                    // 2: patchbay.admin.v1.Object
-	(*CrossConnectView)(nil),          // 3: patchbay.admin.v1.CrossConnectView
-	(*Counters)(nil),                  // 4: patchbay.admin.v1.Counters
-	(*DescribeRequest)(nil),           // 5: patchbay.admin.v1.DescribeRequest
-	(*DescribeResponse)(nil),          // 6: patchbay.admin.v1.DescribeResponse
-	(*ExplainRequest)(nil),            // 7: patchbay.admin.v1.ExplainRequest
-	(*ExplainResponse)(nil),           // 8: patchbay.admin.v1.ExplainResponse
-	(*ApplyRequest)(nil),              // 9: patchbay.admin.v1.ApplyRequest
-	(*ApplyResponse)(nil),             // 10: patchbay.admin.v1.ApplyResponse
-	(*DeleteRequest)(nil),             // 11: patchbay.admin.v1.DeleteRequest
-	(*DeleteResponse)(nil),            // 12: patchbay.admin.v1.DeleteResponse
-	(*VersionRequest)(nil),            // 13: patchbay.admin.v1.VersionRequest
-	(*VersionResponse)(nil),           // 14: patchbay.admin.v1.VersionResponse
-	nil,                               // 15: patchbay.admin.v1.ExplainRequest.LabelsEntry
-	(*models.Service)(nil),            // 16: patchbay.v1.Service
-	(*models.Endpoint)(nil),           // 17: patchbay.v1.Endpoint
-	(*models.Agent)(nil),              // 18: patchbay.v1.Agent
-	(*models.CrossConnect)(nil),       // 19: patchbay.v1.CrossConnect
-	(*models.CrossConnectStatus)(nil), // 20: patchbay.v1.CrossConnectStatus
+	(*Device)(nil),                    // 3: patchbay.admin.v1.Device
+	(*CrossConnectView)(nil),          // 4: patchbay.admin.v1.CrossConnectView
+	(*Counters)(nil),                  // 5: patchbay.admin.v1.Counters
+	(*DescribeRequest)(nil),           // 6: patchbay.admin.v1.DescribeRequest
+	(*DescribeResponse)(nil),          // 7: patchbay.admin.v1.DescribeResponse
+	(*ExplainRequest)(nil),            // 8: patchbay.admin.v1.ExplainRequest
+	(*ExplainResponse)(nil),           // 9: patchbay.admin.v1.ExplainResponse
+	(*ApplyRequest)(nil),              // 10: patchbay.admin.v1.ApplyRequest
+	(*ApplyResponse)(nil),             // 11: patchbay.admin.v1.ApplyResponse
+	(*DeleteRequest)(nil),             // 12: patchbay.admin.v1.DeleteRequest
+	(*DeleteResponse)(nil),            // 13: patchbay.admin.v1.DeleteResponse
+	(*VersionRequest)(nil),            // 14: patchbay.admin.v1.VersionRequest
+	(*VersionResponse)(nil),           // 15: patchbay.admin.v1.VersionResponse
+	nil,                               // 16: patchbay.admin.v1.ExplainRequest.LabelsEntry
+	(*models.Service)(nil),            // 17: patchbay.v1.Service
+	(*models.Endpoint)(nil),           // 18: patchbay.v1.Endpoint
+	(*models.Agent)(nil),              // 19: patchbay.v1.Agent
+	(*timestamppb.Timestamp)(nil),     // 20: google.protobuf.Timestamp
+	(*models.CrossConnect)(nil),       // 21: patchbay.v1.CrossConnect
+	(*models.CrossConnectStatus)(nil), // 22: patchbay.v1.CrossConnectStatus
 }
 var file_plugins_admin_adminpb_admin_proto_depIdxs = []int32{
 	2,  // 0: patchbay.admin.v1.ListEvent.object:type_name -> patchbay.admin.v1.Object
-	3,  // 1: patchbay.admin.v1.Object.crossconnect:type_name -> patchbay.admin.v1.CrossConnectView
-	16, // 2: patchbay.admin.v1.Object.service:type_name -> patchbay.v1.Service
-	17, // 3: patchbay.admin.v1.Object.endpoint:type_name -> patchbay.v1.Endpoint
-	18, // 4: patchbay.admin.v1.Object.agent:type_name -> patchbay.v1.Agent
-	19, // 5: patchbay.admin.v1.CrossConnectView.desired:type_name -> patchbay.v1.CrossConnect
-	20, // 6: patchbay.admin.v1.CrossConnectView.status:type_name -> patchbay.v1.CrossConnectStatus
-	3,  // 7: patchbay.admin.v1.DescribeResponse.crossconnect:type_name -> patchbay.admin.v1.CrossConnectView
-	4,  // 8: patchbay.admin.v1.DescribeResponse.client:type_name -> patchbay.admin.v1.Counters
-	4,  // 9: patchbay.admin.v1.DescribeResponse.endpoint:type_name -> patchbay.admin.v1.Counters
-	15, // 10: patchbay.admin.v1.ExplainRequest.labels:type_name -> patchbay.admin.v1.ExplainRequest.LabelsEntry
-	0,  // 11: patchbay.admin.v1.Admin.List:input_type -> patchbay.admin.v1.ListRequest
-	5,  // 12: patchbay.admin.v1.Admin.Describe:input_type -> patchbay.admin.v1.DescribeRequest
-	7,  // 13: patchbay.admin.v1.Admin.Explain:input_type -> patchbay.admin.v1.ExplainRequest
-	9,  // 14: patchbay.admin.v1.Admin.Apply:input_type -> patchbay.admin.v1.ApplyRequest
-	11, // 15: patchbay.admin.v1.Admin.Delete:input_type -> patchbay.admin.v1.DeleteRequest
-	13, // 16: patchbay.admin.v1.Admin.Version:input_type -> patchbay.admin.v1.VersionRequest
-	1,  // 17: patchbay.admin.v1.Admin.List:output_type -> patchbay.admin.v1.ListEvent
-	6,  // 18: patchbay.admin.v1.Admin.Describe:output_type -> patchbay.admin.v1.DescribeResponse
-	8,  // 19: patchbay.admin.v1.Admin.Explain:output_type -> patchbay.admin.v1.ExplainResponse
-	10, // 20: patchbay.admin.v1.Admin.Apply:output_type -> patchbay.admin.v1.ApplyResponse
-	12, // 21: patchbay.admin.v1.Admin.Delete:output_type -> patchbay.admin.v1.DeleteResponse
-	14, // 22: patchbay.admin.v1.Admin.Version:output_type -> patchbay.admin.v1.VersionResponse
-	17, // [17:23] is the sub-list for method output_type
-	11, // [11:17] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	4,  // 1: patchbay.admin.v1.Object.crossconnect:type_name -> patchbay.admin.v1.CrossConnectView
+	17, // 2: patchbay.admin.v1.Object.service:type_name -> patchbay.v1.Service
+	18, // 3: patchbay.admin.v1.Object.endpoint:type_name -> patchbay.v1.Endpoint
+	19, // 4: patchbay.admin.v1.Object.agent:type_name -> patchbay.v1.Agent
+	3,  // 5: patchbay.admin.v1.Object.device:type_name -> patchbay.admin.v1.Device
+	20, // 6: patchbay.admin.v1.Device.given:type_name -> google.protobuf.Timestamp
+	21, // 7: patchbay.admin.v1.CrossConnectView.desired:type_name -> patchbay.v1.CrossConnect
+	22, // 8: patchbay.admin.v1.CrossConnectView.status:type_name -> patchbay.v1.CrossConnectStatus
+	4,  // 9: patchbay.admin.v1.DescribeResponse.crossconnect:type_name -> patchbay.admin.v1.CrossConnectView
+	5,  // 10: patchbay.admin.v1.DescribeResponse.client:type_name -> patchbay.admin.v1.Counters
+	5,  // 11: patchbay.admin.v1.DescribeResponse.endpoint:type_name -> patchbay.admin.v1.Counters
+	16, // 12: patchbay.admin.v1.ExplainRequest.labels:type_name -> patchbay.admin.v1.ExplainRequest.LabelsEntry
+	0,  // 13: patchbay.admin.v1.Admin.List:input_type -> patchbay.admin.v1.ListRequest
+	6,  // 14: patchbay.admin.v1.Admin.Describe:input_type -> patchbay.admin.v1.DescribeRequest
+	8,  // 15: patchbay.admin.v1.Admin.Explain:input_type -> patchbay.admin.v1.ExplainRequest
+	10, // 16: patchbay.admin.v1.Admin.Apply:input_type -> patchbay.admin.v1.ApplyRequest
+	12, // 17: patchbay.admin.v1.Admin.Delete:input_type -> patchbay.admin.v1.DeleteRequest
+	14, // 18: patchbay.admin.v1.Admin.Version:input_type -> patchbay.admin.v1.VersionRequest
+	1,  // 19: patchbay.admin.v1.Admin.List:output_type -> patchbay.admin.v1.ListEvent
+	7,  // 20: patchbay.admin.v1.Admin.Describe:output_type -> patchbay.admin.v1.DescribeResponse
+	9,  // 21: patchbay.admin.v1.Admin.Explain:output_type -> patchbay.admin.v1.ExplainResponse
+	11, // 22: patchbay.admin.v1.Admin.Apply:output_type -> patchbay.admin.v1.ApplyResponse
+	13, // 23: patchbay.admin.v1.Admin.Delete:output_type -> patchbay.admin.v1.DeleteResponse
+	15, // 24: patchbay.admin.v1.Admin.Version:output_type -> patchbay.admin.v1.VersionResponse
+	19, // [19:25] is the sub-list for method output_type
+	13, // [13:19] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_plugins_admin_adminpb_admin_proto_init() }
@@ -1136,14 +1325,16 @@ func file_plugins_admin_adminpb_admin_proto_init() {
 		(*Object_Service)(nil),
 		(*Object_Endpoint)(nil),
 		(*Object_Agent)(nil),
+		(*Object_Device)(nil),
 	}
+	file_plugins_admin_adminpb_admin_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_plugins_admin_adminpb_admin_proto_rawDesc), len(file_plugins_admin_adminpb_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
