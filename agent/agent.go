@@ -18,10 +18,12 @@ import (
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/admin"
 	"go.patchbay.dev/plugins/crossconnect"
+	"go.patchbay.dev/plugins/deviceplugin"
 	"go.patchbay.dev/plugins/identity"
 	"go.patchbay.dev/plugins/linux"
 	"go.patchbay.dev/plugins/manager"
 	"go.patchbay.dev/plugins/mechanism/kernel"
+	"go.patchbay.dev/plugins/mechanism/vfio"
 	"go.patchbay.dev/plugins/metrics"
 	"go.patchbay.dev/plugins/reconcile"
 	"go.patchbay.dev/plugins/sriov"
@@ -51,8 +53,10 @@ type Agent struct {
 	xconnect      *xconnect.Plugin
 	tunnels       *tunnel.Room
 	sriov         *sriov.Plugin // nil: the node has no pools of virtual functions
+	vfio          *vfio.Mechanism
 	devices       manager.Devices
-	vppKinds      []string // of the engine's values that end with VPP
+	tokens        *deviceplugin.Tokens // nil: kubelet counts nothing
+	vppKinds      []string             // of the engine's values that end with VPP
 	crossconnects *crossconnect.Plugin
 	manager       *manager.Manager
 	admin         *admin.Server
@@ -181,10 +185,14 @@ func (a *Agent) build() error {
 		a.crossconnects.Subscribe(func(e crossconnect.Event) { a.sriov.Recorded(e.ID, e.Desired) })
 	}
 	a.crossconnects.Subscribe(func(e crossconnect.Event) { a.manager.Changed(e.ID, e.Desired, e.Status) })
-	a.admin = admin.New(admin.Options{
+	commands := admin.Options{
 		Keys: a.keys, Version: a.cfg.Version, VPP: a.vppVersion, Agent: a.offered, Prefer: a.cfg.Mechanisms.Prefer, Path: a.cfg.Mechanisms.Path,
-		Store: a.store, CrossConnects: a.crossconnects, Registry: a.manager, Counters: a.adminCounters, OwnNetns: own,
-	})
+		Store: a.store, CrossConnects: a.crossconnects, Registry: a.manager, Counters: a.adminCounters, Given: a.given, OwnNetns: own,
+	}
+	if a.sriov != nil {
+		commands.Devices = a.sriov
+	}
+	a.admin = admin.New(commands)
 	a.collect()
 	return nil
 }
@@ -229,6 +237,7 @@ func (a *Agent) parts() []part {
 		a.httpServer(),
 		a.peerServer(),
 		a.grpcServer(),
+		a.devicePlugin(),
 	}
 }
 

@@ -28,15 +28,21 @@ func (a *Agent) withSRIOV(mechanisms []mechanism) ([]mechanism, error) {
 	for _, p := range c.Pools {
 		o.Pools = append(o.Pools, sriov.Pool(p))
 	}
-	var err error
+	err := a.openTokens()
+	if err != nil {
+		return nil, err
+	}
+	if a.tokens != nil {
+		o.Tokens = a.tokens
+	}
 	if a.sriov, err = sriov.New(o); err != nil {
 		return nil, err
 	}
 	a.sriov.Register(a.engine)
 	a.kernel.WithVFs(a.sriov)
-	devices := &devices{Plugin: a.sriov, vfio: vfio.New(vfio.Options{VFs: a.sriov, Cgroups: cgroupRoot, Dev: vfioDir, RunDir: filepath.Join(c.RunDir, "grants"), Log: a.log})}
-	a.devices = devices
-	return append(mechanisms, devices.vfio, noop.New()), nil
+	a.vfio = vfio.New(vfio.Options{VFs: a.sriov, Cgroups: cgroupRoot, Dev: vfioDir, RunDir: filepath.Join(c.RunDir, "grants"), Log: a.log})
+	a.devices = &devices{a.sriov, a.vfio}
+	return append(mechanisms, a.vfio, noop.New()), nil
 }
 
 // virtualFunctions looks for them while the agent runs.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -65,7 +66,7 @@ the PATCHBAY_* variables of connect; serving ends with it, with its exit status.
 
 // options reads the flags.
 func (f *serveFlags) options(service string) (endpoint.Options, error) {
-	o := endpoint.Options{Name: f.name, Service: service, Interface: f.iface, Pool: f.pool, Token: f.token}
+	o := endpoint.Options{Name: f.name, Service: service, Interface: f.iface, Pool: f.pool, Token: cmp.Or(f.token, tokenOf(f.pool, os.Environ()))}
 	var err error
 	if f.lifetime < 2*time.Second {
 		return o, usage("lifetime %s: use at least 2s", f.lifetime)
