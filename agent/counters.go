@@ -11,6 +11,7 @@ func (a *Agent) collect() {
 	sources := metrics.Sources{
 		Engine:        a.engine,
 		CrossConnects: a.crossconnects.List,
+		Bridges:       a.bridges.Statuses,
 		Counters: func(x *models.CrossConnect) (client, endpoint *metrics.Counters) {
 			return a.counters(x, models.ClientSide), a.counters(x, models.EndpointSide)
 		},

@@ -32,6 +32,7 @@ const (
 	gres       kind = "GRE tunnel device"
 	ipips      kind = "IPIP tunnel device"
 	wireguards kind = "Wireguard Tunnel"
+	bvis       kind = "BVI"
 )
 
 // iface is an interface.
@@ -48,6 +49,9 @@ type iface struct {
 	worker  int // of its queue, if it has one
 	ip6     bool
 	l2      index // where its frames go
+	bridge  uint32
+	group   uint8 // of those in its bridge that get no frames from one another
+	bvi     bool
 	free    func()
 	socket  string
 	secret  string
@@ -82,7 +86,9 @@ type world struct {
 	sockets    map[uint32]*memifSocket
 	paths      map[l3key]l3path
 	neighbors  map[neighborKey][6]byte
-	addresses  map[netip.Addr]index
+	addresses  map[netip.Addr]addressAt
+	bridges    map[uint32]*bridge
+	macs       map[macKey]macPlace
 	signals    []signal
 	workers    int
 	turn       int // of the workers, when a queue comes
@@ -94,7 +100,9 @@ func newWorld(workers int) *world {
 		sockets:    map[uint32]*memifSocket{0: {path: "/run/vpp/memif.sock"}},
 		paths:      map[l3key]l3path{},
 		neighbors:  map[neighborKey][6]byte{},
-		addresses:  map[netip.Addr]index{},
+		addresses:  map[netip.Addr]addressAt{},
+		bridges:    map[uint32]*bridge{},
+		macs:       map[macKey]macPlace{},
 		workers:    workers,
 	}
 	w.interfaces[0] = &iface{kind: local, name: "local0", l2: none}
@@ -128,7 +136,8 @@ func (w *world) deal(i *iface) {
 }
 
 // remove takes an interface away, with all that VPP takes away with it: its tag and its
-// connections to and fro by l2, but not its l3xc and its fixed neighbours.
+// connections to and fro by l2 and its place in a bridge, but not its l3xc, its fixed
+// neighbours and MACs that were set.
 func (w *world) remove(i *iface) {
 	if to := w.interfaces[i.l2]; to != nil {
 		to.l2 = none
@@ -136,7 +145,8 @@ func (w *world) remove(i *iface) {
 	if i.free != nil {
 		i.free()
 	}
-	maps.DeleteFunc(w.addresses, func(_ netip.Addr, at index) bool { return at == i.index })
+	maps.DeleteFunc(w.addresses, func(_ netip.Addr, a addressAt) bool { return a.at == i.index })
+	w.unbridge(i)
 	delete(w.interfaces, i.index)
 	w.freed = append(w.freed, i.index)
 	w.tell(i.index, 0, true)

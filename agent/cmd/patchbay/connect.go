@@ -192,7 +192,11 @@ func summary(c *networkservice.Connection) string {
 		parts = append(parts, "socket "+socket+" id "+orZero(m.GetParameters()[socketID]))
 	}
 	if src := ip.GetSrcIpAddrs(); len(src) > 0 {
-		parts = append(parts, strings.Join(src, " ")+" to "+strings.Join(ip.GetDstIpAddrs(), " "))
+		addresses := strings.Join(src, " ")
+		if dst := ip.GetDstIpAddrs(); len(dst) > 0 {
+			addresses += " to " + strings.Join(dst, " ")
+		}
+		parts = append(parts, addresses)
 	}
 	return strings.Join(append(parts, c.GetPayload()), ", ")
 }
