@@ -18,8 +18,8 @@ var meshes = []struct {
 	{"VPP and kernel", func(node int) bool { return node != 2 }},
 }
 
-// leaves is what an underlay of 1500 bytes leaves, where a tunnel may be over IPv6.
-const leaves = 1500 - 40 - 8 - 8 - 14
+// leaves is what an underlay of 1500 bytes leaves of tunnels over IPv4.
+const leaves = 1500 - 20 - 8 - 8 - 14
 
 // Three nodes with three members each are one segment, whatever happens to one of them.
 func TestBridgeOverThreeNodes(t *testing.T) {
