@@ -66,27 +66,25 @@ const unknown = 1<<32 - 1
 // parseVF reads one function's attributes: each begins with its index, four bytes a number.
 func parseVF(info []byte) (vf VF) {
 	for kind, v := range attrs(info) {
-		if len(v) < 8 {
-			continue
+		if _, known := vfWords[int(kind)]; !known || len(v) < 8 {
+			continue // some are nested, and begin otherwise
 		}
 		vf.Index = int(u32(v))
+		first, second := u32(v[4:]), uint32(0)
+		if len(v) >= 12 {
+			second = u32(v[8:])
+		}
 		switch kind {
 		case nl.IFLA_VF_MAC:
 			copy(vf.MAC[:], v[4:])
 		case nl.IFLA_VF_VLAN:
-			vf.VLAN = int(u32(v[4:]))
-			if len(v) >= 12 {
-				vf.QoS = int(u32(v[8:]))
-			}
+			vf.VLAN, vf.QoS = int(first), int(second)
 		case nl.IFLA_VF_RATE:
-			vf.MinRate = int(u32(v[4:]))
-			if len(v) >= 12 {
-				vf.MaxRate = int(u32(v[8:]))
-			}
+			vf.MinRate, vf.MaxRate = int(first), int(second)
 		case nl.IFLA_VF_SPOOFCHK:
-			vf.CanSpoof, vf.Spoof = u32(v[4:]) != unknown, u32(v[4:]) == 1
+			vf.CanSpoof, vf.Spoof = first != unknown, first == 1
 		case nl.IFLA_VF_TRUST:
-			vf.Trust = u32(v[4:]) == 1
+			vf.Trust = first == 1
 		}
 	}
 	return vf

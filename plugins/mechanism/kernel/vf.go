@@ -134,6 +134,7 @@ func (d vfDescriptor) move(ns *linux.Namespace, tag linux.Tag, spec VFNet) (l li
 		return l, err
 	}
 	if l, err = own.LinkOf(spec.PCI); errors.Is(err, linux.ErrNoLink) {
+		d.vfs.Look() // is the function there at all?
 		if err = d.fetch(tag, spec.PCI, linux.Place{}); err == nil {
 			l, err = own.LinkOf(spec.PCI)
 		}
