@@ -26,8 +26,8 @@ help: ## this list
 build: ## the program, as bin/patchbay
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/patchbay ./agent/cmd/patchbay
 
-demo: $(if $(filter-out 1,$(NODES)),labdeps,deps) build ## a real connection on this machine, from nothing; DATAPLANE=vpp shows VPP's, NODES=2 a tunnel
-	DATAPLANE=$(DATAPLANE) NODES=$(NODES) bin/patchbay demo
+demo: $(if $(filter-out 1,$(NODES))$(BRIDGE),labdeps,deps) build ## a real connection on this machine, from nothing; DATAPLANE=vpp shows VPP's, NODES=2 a tunnel, BRIDGE=1 a bridge
+	DATAPLANE=$(DATAPLANE) NODES=$(NODES) BRIDGE=$(BRIDGE) bin/patchbay demo
 
 lab: labdeps build ## NODES nodes (3) in namespaces on this machine, to try things out; they stay up
 	bin/patchbay lab up $(if $(NODES),--nodes $(NODES)) $(if $(DATAPLANE),--dataplane $(DATAPLANE))

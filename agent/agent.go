@@ -18,10 +18,12 @@ import (
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/admin"
 	"go.patchbay.dev/plugins/crossconnect"
+	"go.patchbay.dev/plugins/deviceplugin"
 	"go.patchbay.dev/plugins/identity"
 	"go.patchbay.dev/plugins/linux"
 	"go.patchbay.dev/plugins/manager"
 	"go.patchbay.dev/plugins/mechanism/kernel"
+	"go.patchbay.dev/plugins/mechanism/vfio"
 	"go.patchbay.dev/plugins/metrics"
 	"go.patchbay.dev/plugins/reconcile"
 	"go.patchbay.dev/plugins/sriov"
@@ -51,7 +53,10 @@ type Agent struct {
 	xconnect      *xconnect.Plugin
 	tunnels       *tunnel.Room
 	sriov         *sriov.Plugin // nil: the node has no pools of virtual functions
+	vfio          *vfio.Mechanism
 	devices       manager.Devices
+	tokens        *deviceplugin.Tokens // nil: kubelet counts nothing
+	bridges       *bridges
 	vppKinds      []string // of the engine's values that end with VPP
 	crossconnects *crossconnect.Plugin
 	manager       *manager.Manager
@@ -131,9 +136,13 @@ func (a *Agent) build() error {
 	a.linux = namespaces
 	a.metrics = metrics.New()
 	a.engine = reconcile.New(reconcile.Options{
-		Log:      a.log,
-		OnStatus: func(s reconcile.Status) { a.crossconnects.EngineStatus(s) },
-		OnCall:   a.metrics.Applied,
+		Log: a.log,
+		OnStatus: func(s reconcile.Status) {
+			if !a.bridges.EngineStatus(s) {
+				a.crossconnects.EngineStatus(s)
+			}
+		},
+		OnCall: a.metrics.Applied,
 	})
 	a.kernel = kernel.New(namespaces, a.log)
 
@@ -164,27 +173,32 @@ func (a *Agent) build() error {
 	}
 	a.publishOffer()
 	a.crossconnects = crossconnect.New(crossconnect.Options{
-		Keys: a.keys, Store: a.store, Engine: a.engine, Mechanisms: rendered, Joiner: joiner, Log: a.log,
+		Keys: a.keys, Store: a.store, Engine: engine{a.engine, a}, Mechanisms: rendered, Joiner: joiner, Log: a.log,
 	})
 	own := ownNetns()
 	asks := manager.Options{
 		Keys: a.keys, Store: a.store, Records: a.crossconnects, Namespaces: namespaces,
 		Observer: a.metrics, Agent: a.offered, Prefer: a.cfg.Mechanisms.Prefer, Path: a.cfg.Mechanisms.Path, OwnNetns: own, Log: a.log,
-		Tunnels: a.tunnels, Devices: a.devices,
+		Tunnels: a.tunnels, Devices: a.devices, Bridges: a.bridges,
 	}
 	if a.identity != nil {
 		asks.Identity = a.identity
 	}
 	a.manager = manager.New(asks)
+	a.crossconnects.Subscribe(func(e crossconnect.Event) { a.bridges.Changed(e.ID, e.Desired, e.Status == nil) })
 	a.crossconnects.Subscribe(func(e crossconnect.Event) { a.tunnels.Changed(e.ID, e.Desired) })
 	if a.sriov != nil {
 		a.crossconnects.Subscribe(func(e crossconnect.Event) { a.sriov.Recorded(e.ID, e.Desired) })
 	}
 	a.crossconnects.Subscribe(func(e crossconnect.Event) { a.manager.Changed(e.ID, e.Desired, e.Status) })
-	a.admin = admin.New(admin.Options{
+	commands := admin.Options{
 		Keys: a.keys, Version: a.cfg.Version, VPP: a.vppVersion, Agent: a.offered, Prefer: a.cfg.Mechanisms.Prefer, Path: a.cfg.Mechanisms.Path,
-		Store: a.store, CrossConnects: a.crossconnects, Registry: a.manager, Counters: a.adminCounters, OwnNetns: own,
-	})
+		Store: a.store, CrossConnects: a.crossconnects, Registry: a.manager, Bridges: a.bridges, Counters: a.adminCounters, Given: a.given, OwnNetns: own,
+	}
+	if a.sriov != nil {
+		commands.Devices = a.sriov
+	}
+	a.admin = admin.New(commands)
 	a.collect()
 	return nil
 }
@@ -223,12 +237,14 @@ func (a *Agent) parts() []part {
 		{"vpp", a.startVPP, a.stopVPP},
 		a.virtualFunctions(),
 		{"engine", func(context.Context) error { return nil }, a.engine.Stop}, // crossconnect starts it
+		{"bridge", a.bridges.Start, a.bridges.Stop},
 		{"crossconnect", a.crossconnects.Start, a.crossconnects.Stop},
 		{"offer", a.publish, func() {}},
 		{"manager", a.manager.Start, a.manager.Stop},
 		a.httpServer(),
 		a.peerServer(),
 		a.grpcServer(),
+		a.devicePlugin(),
 	}
 }
 

@@ -15,13 +15,8 @@ import (
 	"go.patchbay.dev/plugins/store"
 )
 
-const (
-	// offerTTL is how long a node that died is still listed: the least that etcd grants.
-	// Renewed three times in it, a node is missed 2.5 s after it died, at the latest.
-	offerTTL = 2 * time.Second
-	// claimEvery is how often an agent that waits for its node's name looks whether it is free.
-	claimEvery = 250 * time.Millisecond
-)
+// claimEvery is how often an agent that waits for its node's name looks whether it is free.
+const claimEvery = 250 * time.Millisecond
 
 // withIdentity reads who this agent is to the agents of other nodes, where it has one.
 func (a *Agent) withIdentity() (err error) {
@@ -99,7 +94,8 @@ func (a *Agent) publish(ctx context.Context) error {
 	a.publishOffer()
 	a.done.Go(func() { a.lookForAddresses(ctx) })
 	a.done.Go(func() {
-		err := a.store.Hold(ctx, a.keys.Agent(), offerTTL, a.offers, a.mine)
+		lease := time.Duration(a.cfg.Node.Lease) * time.Second
+		err := a.store.Hold(ctx, a.keys.Agent(), lease, a.offers, a.mine)
 		if errors.Is(err, store.ErrTaken) {
 			a.fail(errors.New(a.taken(nil)))
 		}

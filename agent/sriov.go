@@ -30,15 +30,21 @@ func (a *Agent) withSRIOV(mechanisms []mechanism) ([]mechanism, error) {
 	for _, p := range c.Pools {
 		o.Pools = append(o.Pools, sriov.Pool(p))
 	}
-	var err error
+	err := a.openTokens()
+	if err != nil {
+		return nil, err
+	}
+	if a.tokens != nil {
+		o.Tokens = a.tokens
+	}
 	if a.sriov, err = sriov.New(o); err != nil {
 		return nil, err
 	}
 	a.sriov.Register(a.engine)
 	a.kernel.WithVFs(a.sriov)
-	devices := &devices{Plugin: a.sriov, vfio: vfio.New(vfio.Options{VFs: a.sriov, Cgroups: cgroupRoot, Dev: vfioDir, RunDir: filepath.Join(c.RunDir, "grants"), Log: a.log})}
-	a.devices = devices
-	mechanisms = append(mechanisms, devices.vfio, noop.New())
+	a.vfio = vfio.New(vfio.Options{VFs: a.sriov, Cgroups: cgroupRoot, Dev: vfioDir, RunDir: filepath.Join(c.RunDir, "grants"), Log: a.log})
+	a.devices = &devices{a.sriov, a.vfio}
+	mechanisms = append(mechanisms, a.vfio, noop.New())
 	if a.vpp != nil {
 		mechanisms = append(mechanisms, vf.New(vf.Options{VPP: a.vpp, VFs: a.sriov, Kernel: a.linux, RxMode: vppapi.ParseRxMode(a.cfg.VPP.RxMode),
 			RunDir: filepath.Join(c.RunDir, "ports"), Room: a.budget.Interface, Log: a.log}))

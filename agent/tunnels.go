@@ -15,7 +15,7 @@ import (
 )
 
 // withTunnels adds the tunnels to other nodes, on both dataplanes: a new one is a line here.
-// Their order is the node's preference.
+// Their order is the node's preference. Then come the bridges, whose mesh is the first of them.
 func (a *Agent) withTunnels(mechanisms []mechanism) []mechanism {
 	o := tunnel.Options{Node: a.cfg.Node.Name, Addresses: a.tunnelAddresses(), MTU: a.cfg.Node.MTU, VPP: a.vpp, RunDir: a.cfg.VPP.RunDir, Log: a.log}
 	if a.cfg.Dataplane != "vpp" {
@@ -25,13 +25,15 @@ func (a *Agent) withTunnels(mechanisms []mechanism) []mechanism {
 		o.Budget = a.budget.Interface
 	}
 	a.tunnels = tunnel.New(o)
-	return append(mechanisms,
-		vxlan.New(a.tunnels),
+	mesh := vxlan.New(a.tunnels)
+	mechanisms = append(mechanisms,
+		mesh,
 		geneve.New(a.tunnels),
 		gre.New(a.tunnels),
 		ipip.New(a.tunnels),
 		wireguard.New(a.tunnels, filepath.Join(filepath.Dir(a.cfg.Etcd.DataDir), "wireguard.secret")),
 	)
+	return a.withBridges(mechanisms, mesh)
 }
 
 func (a *Agent) tunnelAddresses() (all []netip.Addr) {
@@ -53,6 +55,7 @@ func (a *Agent) lookForAddresses(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		a.tunnels.Look(ctx)
+		a.bridges.look()
 		a.publishOffer()
 		select {
 		case <-tick.C:

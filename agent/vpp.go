@@ -45,6 +45,7 @@ func (a *Agent) withVPP(mechanisms []mechanism) []mechanism {
 // resync has the engine look at a VPP that has just answered, and make what is missing.
 func (a *Agent) resync() {
 	a.tunnels.Look(context.Background())
+	a.bridges.look()
 	a.publishOffer()
 	if err := a.engine.Resync(context.Background(), a.vppKinds...); err != nil {
 		a.log.Debug("VPP was not looked at", "err", err)
@@ -65,7 +66,7 @@ func (a *Agent) lookAgain(ctx context.Context, every time.Duration) {
 		if a.vpp.Up() != nil {
 			continue // it is looked at when it is back
 		}
-		if err := a.engine.Resync(ctx, a.xconnect.Kinds()...); err != nil {
+		if err := a.engine.Resync(ctx, append(a.xconnect.Kinds(), a.bridges.Kinds()...)...); err != nil {
 			a.log.Debug("VPP was not looked at", "err", err)
 		}
 	}

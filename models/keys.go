@@ -3,6 +3,7 @@ package models
 import (
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -64,6 +65,53 @@ func (k Keys) Endpoints() string { return k.Prefix + "endpoints/" }
 
 // Endpoint is the key of an endpoint.
 func (k Keys) Endpoint(name string) string { return k.Endpoints() + Escape(name) }
+
+// Bridges is the prefix of all bridges.
+func (k Keys) Bridges() string { return k.Prefix + "bridges/" }
+
+// Bridge is the key of a bridge.
+func (k Keys) Bridge(name string) string { return k.Bridges() + Escape(name) }
+
+// BridgeStatuses is the prefix of what bridges are on this node.
+func (k Keys) BridgeStatuses() string { return k.Prefix + "status/" + k.Node + "/bridges/" }
+
+// BridgeStatus is the key of what a bridge is on this node.
+func (k Keys) BridgeStatus(name string) string { return k.BridgeStatuses() + Escape(name) }
+
+// Members is the prefix of this node's members of all bridges.
+func (k Keys) Members() string { return k.Prefix + "nodes/" + k.Node + "/members/" }
+
+// Member is the key of a member of a bridge on this node.
+func (k Keys) Member(bridge, id string) string {
+	return k.Members() + Escape(bridge) + "/" + Escape(id)
+}
+
+// NodeBridges is the prefix of the bridges that this node says it has members of.
+func (k Keys) NodeBridges() string { return k.Prefix + "nodes/" + k.Node + "/bridges/" }
+
+// NodeBridge is the key of one.
+func (k Keys) NodeBridge(name string) string { return k.NodeBridges() + Escape(name) }
+
+// Addresses is the prefix of all addresses of the members of a bridge, on every node.
+func (k Keys) Addresses(bridge string) string { return k.Prefix + "addresses/" + Escape(bridge) + "/" }
+
+// Address is the key of a MAC or IP address of a member of a bridge.
+func (k Keys) Address(bridge, address string) string { return k.Addresses(bridge) + Escape(address) }
+
+// Mesh is the prefix of what connects the nodes that have members of a bridge.
+func (k Keys) Mesh(bridge string) string { return k.Prefix + "mesh/" + Escape(bridge) + "/" }
+
+// MeshNodes is the prefix of the nodes that have members of a bridge.
+func (k Keys) MeshNodes(bridge string) string { return k.Mesh(bridge) + "nodes/" }
+
+// MeshNode says that this node has members of a bridge.
+func (k Keys) MeshNode(bridge string) string { return k.MeshNodes(bridge) + Escape(k.Node) }
+
+// MeshVNI is the key of a bridge's VNI.
+func (k Keys) MeshVNI(bridge string) string { return k.Mesh(bridge) + "vni" }
+
+// VNI is the key of a VNI, which says what bridge it belongs to.
+func (k Keys) VNI(n uint32) string { return k.Prefix + "vnis/" + strconv.FormatUint(uint64(n), 10) }
 
 // Escape makes one key segment of a name: what NSM clients register may hold
 // slashes and other characters, which are percent-encoded.

@@ -1430,7 +1430,8 @@ type Offer struct {
 	// missing says why the node cannot serve it now, as the rest of a sentence that
 	// begins "node n1": "has no VPP: nothing answers on /run/vpp/api.sock". Empty: it can.
 	Missing string `protobuf:"bytes,3,opt,name=missing,proto3" json:"missing,omitempty"`
-	// class is LOCAL, between a workload and its node, or REMOTE, between nodes; empty: LOCAL.
+	// class is LOCAL, between a workload and its node, REMOTE, between nodes, or BRIDGE, which
+	// is no workload; empty: LOCAL.
 	Class string `protobuf:"bytes,4,opt,name=class,proto3" json:"class,omitempty"`
 	// payloads that it carries; empty: any.
 	Payloads []string `protobuf:"bytes,5,rep,name=payloads,proto3" json:"payloads,omitempty"`
@@ -1445,7 +1446,10 @@ type Offer struct {
 	// workload's interface, and of a REMOTE one that it can be that: nothing is in between.
 	Places bool `protobuf:"varint,9,opt,name=places,proto3" json:"places,omitempty"`
 	// version of the mechanism's parameters; nodes understand each other's if it is the same.
-	Version       uint32 `protobuf:"varint,10,opt,name=version,proto3" json:"version,omitempty"`
+	Version uint32 `protobuf:"varint,10,opt,name=version,proto3" json:"version,omitempty"`
+	// bridges says of a LOCAL mechanism that the dataplane can put it into a bridge, though it
+	// may not be able to cross-connect it.
+	Bridges       bool `protobuf:"varint,11,opt,name=bridges,proto3" json:"bridges,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1548,6 +1552,13 @@ func (x *Offer) GetVersion() uint32 {
 		return x.Version
 	}
 	return 0
+}
+
+func (x *Offer) GetBridges() bool {
+	if x != nil {
+		return x.Bridges
+	}
+	return false
 }
 
 // Agent is what a node offers: agents/<node>, on a lease.
@@ -1653,6 +1664,521 @@ func (x *Agent) GetInstance() string {
 		return x.Instance
 	}
 	return ""
+}
+
+// Bridge is a bridge domain, bridges/<name>: one Ethernet segment on every node that has a
+// member. A member is a cross-connect whose endpoint is a mechanism of type BRIDGE.
+type Bridge struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// name is 1–63 of a-z 0-9 - . and starts with a letter or digit.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// service is the network service that the bridge itself answers, on the client's own node.
+	Service string `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
+	// subnets in CIDR form; a member gets an address of each.
+	Subnets []string `protobuf:"bytes,3,rep,name=subnets,proto3" json:"subnets,omitempty"`
+	// gateways are addresses of the nodes themselves on the bridge, in CIDR form: every node
+	// has the same, at the same MAC.
+	Gateways []string `protobuf:"bytes,4,rep,name=gateways,proto3" json:"gateways,omitempty"`
+	// learning: where a frame comes from tells where its source is. Not set: on.
+	Learning *bool `protobuf:"varint,5,opt,name=learning,proto3,oneof" json:"learning,omitempty"`
+	// flooding: broadcast and multicast go to every member. Not set: on.
+	Flooding *bool `protobuf:"varint,6,opt,name=flooding,proto3,oneof" json:"flooding,omitempty"`
+	// unknownUnicast: frames to a MAC that nobody has been seen at go to every member. Not set: on.
+	UnknownUnicast *bool `protobuf:"varint,7,opt,name=unknown_unicast,json=unknownUnicast,proto3,oneof" json:"unknown_unicast,omitempty"`
+	// arpTermination: the bridge answers ARP and neighbour discovery for what it has learned.
+	ArpTermination bool `protobuf:"varint,8,opt,name=arp_termination,json=arpTermination,proto3" json:"arp_termination,omitempty"`
+	// macAge in seconds, whole minutes: how long a learned MAC is kept that is not seen. 0: 300.
+	MacAge uint32 `protobuf:"varint,9,opt,name=mac_age,json=macAge,proto3" json:"mac_age,omitempty"`
+	// memberLimit is how many members it may have on one node. 0: no limit.
+	MemberLimit uint32 `protobuf:"varint,10,opt,name=member_limit,json=memberLimit,proto3" json:"member_limit,omitempty"`
+	// staticMacs are known to be at a member, whatever is seen elsewhere.
+	StaticMacs []*StaticMAC `protobuf:"bytes,11,rep,name=static_macs,json=staticMacs,proto3" json:"static_macs,omitempty"`
+	// mtu of the members in bytes. 0: what the underlay leaves, or 1500 where nodes are not connected.
+	Mtu uint32 `protobuf:"varint,12,opt,name=mtu,proto3" json:"mtu,omitempty"`
+	// vni of the tunnels between the nodes, 8388608–16777215. 0: one is allocated.
+	Vni uint32 `protobuf:"varint,13,opt,name=vni,proto3" json:"vni,omitempty"`
+	// interconnect is what connects the nodes: "mesh", a full mesh of tunnels, which is what
+	// empty means, or "external": something that the agents know nothing of.
+	Interconnect string `protobuf:"bytes,14,opt,name=interconnect,proto3" json:"interconnect,omitempty"`
+	// uplink, with interconnect external, is the id of the cross-connect that leads there, a
+	// member on each node.
+	Uplink        string `protobuf:"bytes,15,opt,name=uplink,proto3" json:"uplink,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bridge) Reset() {
+	*x = Bridge{}
+	mi := &file_models_patchbay_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bridge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bridge) ProtoMessage() {}
+
+func (x *Bridge) ProtoReflect() protoreflect.Message {
+	mi := &file_models_patchbay_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bridge.ProtoReflect.Descriptor instead.
+func (*Bridge) Descriptor() ([]byte, []int) {
+	return file_models_patchbay_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Bridge) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Bridge) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *Bridge) GetSubnets() []string {
+	if x != nil {
+		return x.Subnets
+	}
+	return nil
+}
+
+func (x *Bridge) GetGateways() []string {
+	if x != nil {
+		return x.Gateways
+	}
+	return nil
+}
+
+func (x *Bridge) GetLearning() bool {
+	if x != nil && x.Learning != nil {
+		return *x.Learning
+	}
+	return false
+}
+
+func (x *Bridge) GetFlooding() bool {
+	if x != nil && x.Flooding != nil {
+		return *x.Flooding
+	}
+	return false
+}
+
+func (x *Bridge) GetUnknownUnicast() bool {
+	if x != nil && x.UnknownUnicast != nil {
+		return *x.UnknownUnicast
+	}
+	return false
+}
+
+func (x *Bridge) GetArpTermination() bool {
+	if x != nil {
+		return x.ArpTermination
+	}
+	return false
+}
+
+func (x *Bridge) GetMacAge() uint32 {
+	if x != nil {
+		return x.MacAge
+	}
+	return 0
+}
+
+func (x *Bridge) GetMemberLimit() uint32 {
+	if x != nil {
+		return x.MemberLimit
+	}
+	return 0
+}
+
+func (x *Bridge) GetStaticMacs() []*StaticMAC {
+	if x != nil {
+		return x.StaticMacs
+	}
+	return nil
+}
+
+func (x *Bridge) GetMtu() uint32 {
+	if x != nil {
+		return x.Mtu
+	}
+	return 0
+}
+
+func (x *Bridge) GetVni() uint32 {
+	if x != nil {
+		return x.Vni
+	}
+	return 0
+}
+
+func (x *Bridge) GetInterconnect() string {
+	if x != nil {
+		return x.Interconnect
+	}
+	return ""
+}
+
+func (x *Bridge) GetUplink() string {
+	if x != nil {
+		return x.Uplink
+	}
+	return ""
+}
+
+// StaticMAC says at which member a MAC is.
+type StaticMAC struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Mac   string                 `protobuf:"bytes,1,opt,name=mac,proto3" json:"mac,omitempty"`
+	// connection is the id of the member's cross-connect.
+	Connection    string `protobuf:"bytes,2,opt,name=connection,proto3" json:"connection,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StaticMAC) Reset() {
+	*x = StaticMAC{}
+	mi := &file_models_patchbay_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StaticMAC) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StaticMAC) ProtoMessage() {}
+
+func (x *StaticMAC) ProtoReflect() protoreflect.Message {
+	mi := &file_models_patchbay_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StaticMAC.ProtoReflect.Descriptor instead.
+func (*StaticMAC) Descriptor() ([]byte, []int) {
+	return file_models_patchbay_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *StaticMAC) GetMac() string {
+	if x != nil {
+		return x.Mac
+	}
+	return ""
+}
+
+func (x *StaticMAC) GetConnection() string {
+	if x != nil {
+		return x.Connection
+	}
+	return ""
+}
+
+// BridgeStatus is status/<node>/bridges/<name>: what a bridge is on one node. The members are
+// listed by their addresses, see Member.
+type BridgeStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	State State                  `protobuf:"varint,2,opt,name=state,proto3,enum=patchbay.v1.State" json:"state,omitempty"`
+	// revision is the etcd revision of the record that this status speaks of; 0: there is none.
+	Revision int64  `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	Reason   string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Vni      uint32 `protobuf:"varint,5,opt,name=vni,proto3" json:"vni,omitempty"`
+	Mtu      uint32 `protobuf:"varint,6,opt,name=mtu,proto3" json:"mtu,omitempty"`
+	// members on this node.
+	Members uint32 `protobuf:"varint,7,opt,name=members,proto3" json:"members,omitempty"`
+	// peers is to how many nodes tunnels lead.
+	Peers         uint32 `protobuf:"varint,8,opt,name=peers,proto3" json:"peers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BridgeStatus) Reset() {
+	*x = BridgeStatus{}
+	mi := &file_models_patchbay_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BridgeStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BridgeStatus) ProtoMessage() {}
+
+func (x *BridgeStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_models_patchbay_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BridgeStatus.ProtoReflect.Descriptor instead.
+func (*BridgeStatus) Descriptor() ([]byte, []int) {
+	return file_models_patchbay_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *BridgeStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *BridgeStatus) GetState() State {
+	if x != nil {
+		return x.State
+	}
+	return State_STATE_UNSPECIFIED
+}
+
+func (x *BridgeStatus) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *BridgeStatus) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *BridgeStatus) GetVni() uint32 {
+	if x != nil {
+		return x.Vni
+	}
+	return 0
+}
+
+func (x *BridgeStatus) GetMtu() uint32 {
+	if x != nil {
+		return x.Mtu
+	}
+	return 0
+}
+
+func (x *BridgeStatus) GetMembers() uint32 {
+	if x != nil {
+		return x.Members
+	}
+	return 0
+}
+
+func (x *BridgeStatus) GetPeers() uint32 {
+	if x != nil {
+		return x.Peers
+	}
+	return 0
+}
+
+// BridgeNode is mesh/<bridge>/nodes/<node> and nodes/<node>/bridges/<bridge>: that a node has
+// members of a bridge.
+type BridgeNode struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// addresses that its tunnels end at, best first.
+	Addresses     []string `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BridgeNode) Reset() {
+	*x = BridgeNode{}
+	mi := &file_models_patchbay_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BridgeNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BridgeNode) ProtoMessage() {}
+
+func (x *BridgeNode) ProtoReflect() protoreflect.Message {
+	mi := &file_models_patchbay_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BridgeNode.ProtoReflect.Descriptor instead.
+func (*BridgeNode) Descriptor() ([]byte, []int) {
+	return file_models_patchbay_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *BridgeNode) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *BridgeNode) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+// BridgeVNI is mesh/<bridge>/vni and vnis/<number>: a number belongs to one bridge.
+type BridgeVNI struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bridge        string                 `protobuf:"bytes,1,opt,name=bridge,proto3" json:"bridge,omitempty"`
+	Vni           uint32                 `protobuf:"varint,2,opt,name=vni,proto3" json:"vni,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BridgeVNI) Reset() {
+	*x = BridgeVNI{}
+	mi := &file_models_patchbay_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BridgeVNI) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BridgeVNI) ProtoMessage() {}
+
+func (x *BridgeVNI) ProtoReflect() protoreflect.Message {
+	mi := &file_models_patchbay_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BridgeVNI.ProtoReflect.Descriptor instead.
+func (*BridgeVNI) Descriptor() ([]byte, []int) {
+	return file_models_patchbay_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *BridgeVNI) GetBridge() string {
+	if x != nil {
+		return x.Bridge
+	}
+	return ""
+}
+
+func (x *BridgeVNI) GetVni() uint32 {
+	if x != nil {
+		return x.Vni
+	}
+	return 0
+}
+
+// Member is nodes/<node>/members/<bridge>/<id> and addresses/<bridge>/<address>, by its MAC
+// and by each of its IP addresses: one belongs to one member.
+type Member struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// connection is the id of its cross-connect.
+	Connection string `protobuf:"bytes,2,opt,name=connection,proto3" json:"connection,omitempty"`
+	Mac        string `protobuf:"bytes,3,opt,name=mac,proto3" json:"mac,omitempty"`
+	// addresses in CIDR form.
+	Addresses     []string `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Member) Reset() {
+	*x = Member{}
+	mi := &file_models_patchbay_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Member) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Member) ProtoMessage() {}
+
+func (x *Member) ProtoReflect() protoreflect.Message {
+	mi := &file_models_patchbay_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Member.ProtoReflect.Descriptor instead.
+func (*Member) Descriptor() ([]byte, []int) {
+	return file_models_patchbay_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Member) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Member) GetConnection() string {
+	if x != nil {
+		return x.Connection
+	}
+	return ""
+}
+
+func (x *Member) GetMac() string {
+	if x != nil {
+		return x.Mac
+	}
+	return ""
+}
+
+func (x *Member) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
 }
 
 var File_models_patchbay_proto protoreflect.FileDescriptor
@@ -1794,7 +2320,7 @@ const file_models_patchbay_proto_rawDesc = "" +
 	"\x05owner\x18\b \x01(\tR\x05owner\x1aN\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
-	"\x05value\x18\x02 \x01(\v2\x13.patchbay.v1.LabelsR\x05value:\x028\x01\"\x8a\x02\n" +
+	"\x05value\x18\x02 \x01(\v2\x13.patchbay.v1.LabelsR\x05value:\x028\x01\"\xa4\x02\n" +
 	"\x05Offer\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x1c\n" +
 	"\tdataplane\x18\x02 \x01(\tR\tdataplane\x12\x18\n" +
@@ -1806,7 +2332,8 @@ const file_models_patchbay_proto_rawDesc = "" +
 	"\x05joins\x18\b \x01(\bR\x05joins\x12\x16\n" +
 	"\x06places\x18\t \x01(\bR\x06places\x12\x18\n" +
 	"\aversion\x18\n" +
-	" \x01(\rR\aversion\"\xdd\x01\n" +
+	" \x01(\rR\aversion\x12\x18\n" +
+	"\abridges\x18\v \x01(\bR\abridges\"\xdd\x01\n" +
 	"\x05Agent\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1c\n" +
@@ -1815,7 +2342,56 @@ const file_models_patchbay_proto_rawDesc = "" +
 	"\x06offers\x18\x05 \x03(\v2\x12.patchbay.v1.OfferR\x06offers\x12\x10\n" +
 	"\x03url\x18\x06 \x01(\tR\x03url\x12\x10\n" +
 	"\x03mtu\x18\a \x01(\rR\x03mtu\x12\x1a\n" +
-	"\binstance\x18\b \x01(\tR\binstance*I\n" +
+	"\binstance\x18\b \x01(\tR\binstance\"\x88\x04\n" +
+	"\x06Bridge\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aservice\x18\x02 \x01(\tR\aservice\x12\x18\n" +
+	"\asubnets\x18\x03 \x03(\tR\asubnets\x12\x1a\n" +
+	"\bgateways\x18\x04 \x03(\tR\bgateways\x12\x1f\n" +
+	"\blearning\x18\x05 \x01(\bH\x00R\blearning\x88\x01\x01\x12\x1f\n" +
+	"\bflooding\x18\x06 \x01(\bH\x01R\bflooding\x88\x01\x01\x12,\n" +
+	"\x0funknown_unicast\x18\a \x01(\bH\x02R\x0eunknownUnicast\x88\x01\x01\x12'\n" +
+	"\x0farp_termination\x18\b \x01(\bR\x0earpTermination\x12\x17\n" +
+	"\amac_age\x18\t \x01(\rR\x06macAge\x12!\n" +
+	"\fmember_limit\x18\n" +
+	" \x01(\rR\vmemberLimit\x127\n" +
+	"\vstatic_macs\x18\v \x03(\v2\x16.patchbay.v1.StaticMACR\n" +
+	"staticMacs\x12\x10\n" +
+	"\x03mtu\x18\f \x01(\rR\x03mtu\x12\x10\n" +
+	"\x03vni\x18\r \x01(\rR\x03vni\x12\"\n" +
+	"\finterconnect\x18\x0e \x01(\tR\finterconnect\x12\x16\n" +
+	"\x06uplink\x18\x0f \x01(\tR\x06uplinkB\v\n" +
+	"\t_learningB\v\n" +
+	"\t_floodingB\x12\n" +
+	"\x10_unknown_unicast\"=\n" +
+	"\tStaticMAC\x12\x10\n" +
+	"\x03mac\x18\x01 \x01(\tR\x03mac\x12\x1e\n" +
+	"\n" +
+	"connection\x18\x02 \x01(\tR\n" +
+	"connection\"\xd4\x01\n" +
+	"\fBridgeStatus\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12(\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x12.patchbay.v1.StateR\x05state\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x10\n" +
+	"\x03vni\x18\x05 \x01(\rR\x03vni\x12\x10\n" +
+	"\x03mtu\x18\x06 \x01(\rR\x03mtu\x12\x18\n" +
+	"\amembers\x18\a \x01(\rR\amembers\x12\x14\n" +
+	"\x05peers\x18\b \x01(\rR\x05peers\">\n" +
+	"\n" +
+	"BridgeNode\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\"5\n" +
+	"\tBridgeVNI\x12\x16\n" +
+	"\x06bridge\x18\x01 \x01(\tR\x06bridge\x12\x10\n" +
+	"\x03vni\x18\x02 \x01(\rR\x03vni\"l\n" +
+	"\x06Member\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1e\n" +
+	"\n" +
+	"connection\x18\x02 \x01(\tR\n" +
+	"connection\x12\x10\n" +
+	"\x03mac\x18\x03 \x01(\tR\x03mac\x12\x1c\n" +
+	"\taddresses\x18\x04 \x03(\tR\taddresses*I\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aPENDING\x10\x01\x12\x06\n" +
@@ -1837,7 +2413,7 @@ func file_models_patchbay_proto_rawDescGZIP() []byte {
 }
 
 var file_models_patchbay_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_models_patchbay_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_models_patchbay_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_models_patchbay_proto_goTypes = []any{
 	(State)(0),                    // 0: patchbay.v1.State
 	(*Mechanism)(nil),             // 1: patchbay.v1.Mechanism
@@ -1859,19 +2435,25 @@ var file_models_patchbay_proto_goTypes = []any{
 	(*Endpoint)(nil),              // 17: patchbay.v1.Endpoint
 	(*Offer)(nil),                 // 18: patchbay.v1.Offer
 	(*Agent)(nil),                 // 19: patchbay.v1.Agent
-	nil,                           // 20: patchbay.v1.Mechanism.ParametersEntry
-	nil,                           // 21: patchbay.v1.Connection.LabelsEntry
-	nil,                           // 22: patchbay.v1.AttachmentStatus.ParametersEntry
-	nil,                           // 23: patchbay.v1.Match.SourceSelectorEntry
-	nil,                           // 24: patchbay.v1.Destination.DestinationSelectorEntry
-	nil,                           // 25: patchbay.v1.Metadata.LabelsEntry
-	nil,                           // 26: patchbay.v1.Labels.LabelsEntry
-	nil,                           // 27: patchbay.v1.Endpoint.LabelsEntry
-	(*anypb.Any)(nil),             // 28: google.protobuf.Any
-	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
+	(*Bridge)(nil),                // 20: patchbay.v1.Bridge
+	(*StaticMAC)(nil),             // 21: patchbay.v1.StaticMAC
+	(*BridgeStatus)(nil),          // 22: patchbay.v1.BridgeStatus
+	(*BridgeNode)(nil),            // 23: patchbay.v1.BridgeNode
+	(*BridgeVNI)(nil),             // 24: patchbay.v1.BridgeVNI
+	(*Member)(nil),                // 25: patchbay.v1.Member
+	nil,                           // 26: patchbay.v1.Mechanism.ParametersEntry
+	nil,                           // 27: patchbay.v1.Connection.LabelsEntry
+	nil,                           // 28: patchbay.v1.AttachmentStatus.ParametersEntry
+	nil,                           // 29: patchbay.v1.Match.SourceSelectorEntry
+	nil,                           // 30: patchbay.v1.Destination.DestinationSelectorEntry
+	nil,                           // 31: patchbay.v1.Metadata.LabelsEntry
+	nil,                           // 32: patchbay.v1.Labels.LabelsEntry
+	nil,                           // 33: patchbay.v1.Endpoint.LabelsEntry
+	(*anypb.Any)(nil),             // 34: google.protobuf.Any
+	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
 }
 var file_models_patchbay_proto_depIdxs = []int32{
-	20, // 0: patchbay.v1.Mechanism.parameters:type_name -> patchbay.v1.Mechanism.ParametersEntry
+	26, // 0: patchbay.v1.Mechanism.parameters:type_name -> patchbay.v1.Mechanism.ParametersEntry
 	2,  // 1: patchbay.v1.Policy.routes:type_name -> patchbay.v1.Route
 	1,  // 2: patchbay.v1.Attachment.mechanism:type_name -> patchbay.v1.Mechanism
 	2,  // 3: patchbay.v1.Attachment.routes:type_name -> patchbay.v1.Route
@@ -1880,32 +2462,34 @@ var file_models_patchbay_proto_depIdxs = []int32{
 	5,  // 6: patchbay.v1.CrossConnect.client:type_name -> patchbay.v1.Attachment
 	5,  // 7: patchbay.v1.CrossConnect.endpoint:type_name -> patchbay.v1.Attachment
 	7,  // 8: patchbay.v1.CrossConnect.request:type_name -> patchbay.v1.Request
-	28, // 9: patchbay.v1.Request.connection:type_name -> google.protobuf.Any
-	29, // 10: patchbay.v1.Request.expires:type_name -> google.protobuf.Timestamp
-	21, // 11: patchbay.v1.Connection.labels:type_name -> patchbay.v1.Connection.LabelsEntry
+	34, // 9: patchbay.v1.Request.connection:type_name -> google.protobuf.Any
+	35, // 10: patchbay.v1.Request.expires:type_name -> google.protobuf.Timestamp
+	27, // 11: patchbay.v1.Connection.labels:type_name -> patchbay.v1.Connection.LabelsEntry
 	1,  // 12: patchbay.v1.Connection.mechanism:type_name -> patchbay.v1.Mechanism
 	0,  // 13: patchbay.v1.ConnectionStatus.state:type_name -> patchbay.v1.State
-	22, // 14: patchbay.v1.AttachmentStatus.parameters:type_name -> patchbay.v1.AttachmentStatus.ParametersEntry
+	28, // 14: patchbay.v1.AttachmentStatus.parameters:type_name -> patchbay.v1.AttachmentStatus.ParametersEntry
 	0,  // 15: patchbay.v1.CrossConnectStatus.state:type_name -> patchbay.v1.State
 	10, // 16: patchbay.v1.CrossConnectStatus.client:type_name -> patchbay.v1.AttachmentStatus
 	10, // 17: patchbay.v1.CrossConnectStatus.endpoint:type_name -> patchbay.v1.AttachmentStatus
 	13, // 18: patchbay.v1.Service.matches:type_name -> patchbay.v1.Match
-	23, // 19: patchbay.v1.Match.source_selector:type_name -> patchbay.v1.Match.SourceSelectorEntry
+	29, // 19: patchbay.v1.Match.source_selector:type_name -> patchbay.v1.Match.SourceSelectorEntry
 	14, // 20: patchbay.v1.Match.routes:type_name -> patchbay.v1.Destination
 	15, // 21: patchbay.v1.Match.metadata:type_name -> patchbay.v1.Metadata
-	24, // 22: patchbay.v1.Destination.destination_selector:type_name -> patchbay.v1.Destination.DestinationSelectorEntry
-	25, // 23: patchbay.v1.Metadata.labels:type_name -> patchbay.v1.Metadata.LabelsEntry
-	26, // 24: patchbay.v1.Labels.labels:type_name -> patchbay.v1.Labels.LabelsEntry
-	27, // 25: patchbay.v1.Endpoint.labels:type_name -> patchbay.v1.Endpoint.LabelsEntry
-	29, // 26: patchbay.v1.Endpoint.expires:type_name -> google.protobuf.Timestamp
-	29, // 27: patchbay.v1.Endpoint.registered:type_name -> google.protobuf.Timestamp
+	30, // 22: patchbay.v1.Destination.destination_selector:type_name -> patchbay.v1.Destination.DestinationSelectorEntry
+	31, // 23: patchbay.v1.Metadata.labels:type_name -> patchbay.v1.Metadata.LabelsEntry
+	32, // 24: patchbay.v1.Labels.labels:type_name -> patchbay.v1.Labels.LabelsEntry
+	33, // 25: patchbay.v1.Endpoint.labels:type_name -> patchbay.v1.Endpoint.LabelsEntry
+	35, // 26: patchbay.v1.Endpoint.expires:type_name -> google.protobuf.Timestamp
+	35, // 27: patchbay.v1.Endpoint.registered:type_name -> google.protobuf.Timestamp
 	18, // 28: patchbay.v1.Agent.offers:type_name -> patchbay.v1.Offer
-	16, // 29: patchbay.v1.Endpoint.LabelsEntry.value:type_name -> patchbay.v1.Labels
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	21, // 29: patchbay.v1.Bridge.static_macs:type_name -> patchbay.v1.StaticMAC
+	0,  // 30: patchbay.v1.BridgeStatus.state:type_name -> patchbay.v1.State
+	16, // 31: patchbay.v1.Endpoint.LabelsEntry.value:type_name -> patchbay.v1.Labels
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_models_patchbay_proto_init() }
@@ -1913,13 +2497,14 @@ func file_models_patchbay_proto_init() {
 	if File_models_patchbay_proto != nil {
 		return
 	}
+	file_models_patchbay_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_models_patchbay_proto_rawDesc), len(file_models_patchbay_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   27,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -6,6 +6,8 @@ import "net/netip"
 type Port struct {
 	Key string // of the engine's value that makes it: what joins it depends on that
 	Tag string // of the forwarder's interface, see [Tag]
+	// Needs is the key of another value without which nothing may be joined to the port; empty: none.
+	Needs string
 	// Ethernet: it carries frames; else IP packets to and from the one host behind it.
 	Ethernet bool
 	// MAC is that of the host behind an Ethernet port, Addresses are the next hops to it, the

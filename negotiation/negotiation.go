@@ -12,6 +12,7 @@ import (
 const (
 	Local  = "LOCAL"  // between a workload and its node
 	Remote = "REMOTE" // between nodes, or spoken by an end that is itself a tunnel device
+	Bridge = "BRIDGE" // ours: an end that is no workload, but a bridge of the node
 )
 
 // Bounds of what one end may name, against requests that would stall a node.
@@ -35,7 +36,7 @@ type End struct {
 	// are served by dataplane [models.CardDataplane], and the others are not. What an endpoint will
 	// answer is not known, and may be either, until Only is set.
 	Devices []string
-	// Workload: the end is a process on its node, for which a REMOTE mechanism is none: a
+	// Workload: the end is a process on its node, for which only LOCAL mechanisms are any: a
 	// tunnel is made between agents, who know each other, and leads where they agree.
 	Workload bool
 }

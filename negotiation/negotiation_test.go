@@ -384,7 +384,7 @@ func TestAWorkloadIsNoTunnel(t *testing.T) {
 	n1 := all("n1")
 	r := Request{Client: End{Node: n1, Speaks: []string{"VXLAN", "KERNEL"}, Workload: true}, Endpoint: End{Node: n1, Workload: true}, Payload: models.Ethernet}
 	d, err := Decide(r)
-	if err != nil || d.Client.Type != "KERNEL" || !slices.Contains(d.Reasons, "VXLAN: it is between nodes; a workload uses a mechanism of class LOCAL") {
+	if err != nil || d.Client.Type != "KERNEL" || !slices.Contains(d.Reasons, "VXLAN: it is of class REMOTE; a workload uses a mechanism of class LOCAL") {
 		t.Fatalf("decided %v, %v", d, err)
 	}
 	r.Endpoint.Only = "VXLAN"

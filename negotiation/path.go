@@ -139,9 +139,11 @@ func (n *negotiation) direct(c, e *entry) bool {
 	})
 }
 
-// joins says whether a node's dataplane can cross-connect two of its offers.
+// joins says whether a node's dataplane can cross-connect two of its offers, or put the one
+// into the bridge that is the other.
 func joins(a, b *models.Offer) bool {
-	return a.GetJoins() && b.GetJoins() && a.GetDataplane() == b.GetDataplane()
+	into := func(a, b *models.Offer) bool { return b.GetClass() == Bridge && a.GetBridges() }
+	return (a.GetJoins() && b.GetJoins() || into(a, b) || into(b, a)) && a.GetDataplane() == b.GetDataplane()
 }
 
 func anyJoins(as, bs []*models.Offer) bool {

@@ -41,7 +41,7 @@ func newEnd(who string, e End, r *Request) side {
 	}
 	if len(names) == 0 {
 		for _, o := range e.Node.GetOffers() {
-			if o.GetClass() != Remote {
+			if local(o) {
 				names = append(names, o.GetType())
 			}
 		}
@@ -56,12 +56,14 @@ func newEnd(who string, e End, r *Request) side {
 		switch {
 		case s.only != "" && x.name != s.only:
 			x.why = s.decided()
-		case e.Workload && x.why == "" && x.offers[0].GetClass() == Remote:
-			x.why = "it is between nodes; a workload uses a mechanism of class " + Local
+		case e.Workload && x.why == "" && !local(x.offers[0]):
+			x.why = "it is of class " + x.offers[0].GetClass() + "; a workload uses a mechanism of class " + Local
 		}
 	}
 	return s
 }
+
+func local(o *models.Offer) bool { return o.GetClass() == Local || o.GetClass() == "" }
 
 // newTunnels lists what is in play between two nodes.
 func newTunnels(r *Request) side {

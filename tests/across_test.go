@@ -119,7 +119,7 @@ func fullSize(t *testing.T, ns *lab.Namespace, address string, mtu int) {
 		headers = 48
 	}
 	ns.Run(t, "ping", "-c", "1", "-w", "5", "-M", "do", "-s", strconv.Itoa(mtu-headers), address)
-	if out, err := ns.Try("ping", "-c", "1", "-W", "1", "-M", "do", "-s", strconv.Itoa(mtu-headers+1), address); err == nil || !strings.Contains(out, "essage too long") {
+	if out, err := ns.Try("ping", "-c", "1", "-W", "0.1", "-M", "do", "-s", strconv.Itoa(mtu-headers+1), address); err == nil || !strings.Contains(out, "essage too long") {
 		t.Errorf("a packet larger than %d bytes: %v: %s", mtu, err, out)
 	}
 }

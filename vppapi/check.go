@@ -11,6 +11,7 @@ import (
 	"go.fd.io/govpp/binapi/gre"
 	interfaces "go.fd.io/govpp/binapi/interface"
 	"go.fd.io/govpp/binapi/ip"
+	"go.fd.io/govpp/binapi/ip6_nd"
 	"go.fd.io/govpp/binapi/ip_neighbor"
 	"go.fd.io/govpp/binapi/ipip"
 	"go.fd.io/govpp/binapi/l2"
@@ -33,6 +34,9 @@ var core = []api.Message{
 	&interfaces.SwInterfaceSetMtu{}, &interfaces.SwInterfaceSetRxMode{}, &interfaces.SwInterfaceSetRxPlacement{},
 	&interfaces.SwInterfaceRxPlacementDump{}, &interfaces.SwInterfaceRxPlacementDetails{}, &vlib.ShowThreads{}, &vlib.ShowThreadsReply{},
 	&l2.SwInterfaceSetL2Xconnect{}, &l2.L2XconnectDump{}, &l2.L2XconnectDetails{},
+	&l2.BridgeDomainAddDelV2{}, &l2.BridgeFlags{}, &l2.BridgeDomainSetMacAge{}, &l2.BridgeDomainDump{}, &l2.BridgeDomainDetails{}, &l2.SwInterfaceSetL2Bridge{},
+	&l2.L2fibAddDel{}, &l2.L2FibTableDump{}, &l2.L2FibTableDetails{}, &l2.BdIPMacAddDel{}, &l2.BdIPMacDump{}, &l2.BdIPMacDetails{},
+	&l2.BviCreate{}, &l2.BviDelete{}, &ip6_nd.SwInterfaceIP6ndRaConfig{}, &interfaces.SwInterfaceAddDelAddress{}, &ip.IPAddressDump{}, &ip.IPAddressDetails{},
 	&ip.SwInterfaceIP6EnableDisable{}, &ip_neighbor.IPNeighborAddDel{}, &ip_neighbor.IPNeighborDump{},
 	&interfaces.SwInterfaceSetMacAddress{}, &ip.IPRouteLookup{}, &ip.IPRouteLookupReply{},
 }

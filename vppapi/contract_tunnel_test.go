@@ -36,10 +36,10 @@ type tunnelKind struct {
 type ends struct{ local, remote netip.Addr }
 
 // is gives the indexes of those that are the one looked for.
-func is[F any](all []F, err error, index func(F) vppapi.Index, same func(F) bool) (found []vppapi.Index, _ error) {
+func is[T comparable](all []vppapi.Tunnel[T], err error, want T) (found []vppapi.Index, _ error) {
 	for _, f := range all {
-		if same(f) {
-			found = append(found, index(f))
+		if f.Tunnel == want {
+			found = append(found, f.Index)
 		}
 	}
 	return found, err
@@ -56,7 +56,7 @@ func vxlanKind(name string, v vppapi.VXLAN) tunnelKind {
 		},
 		list: func(ctx context.Context, c *vppapi.Client, e ends) ([]vppapi.Index, error) {
 			all, err := c.VXLANs(ctx)
-			return is(all, err, func(f vppapi.VXLANFound) vppapi.Index { return f.Index }, func(f vppapi.VXLANFound) bool { return f.VXLAN == of(e) })
+			return is(all, err, of(e))
 		},
 	}
 }
@@ -74,7 +74,7 @@ func geneveKind(name string, routed bool) tunnelKind {
 		},
 		list: func(ctx context.Context, c *vppapi.Client, e ends) ([]vppapi.Index, error) {
 			all, err := c.GENEVEs(ctx)
-			return is(all, err, func(f vppapi.GENEVEFound) vppapi.Index { return f.Index }, func(f vppapi.GENEVEFound) bool { return f.GENEVE == of(e) })
+			return is(all, err, of(e))
 		},
 	}
 }
@@ -90,7 +90,7 @@ func greKind(name string, g vppapi.GRE) tunnelKind {
 		},
 		list: func(ctx context.Context, c *vppapi.Client, e ends) ([]vppapi.Index, error) {
 			all, err := c.GREs(ctx)
-			return is(all, err, func(f vppapi.GREFound) vppapi.Index { return f.Index }, func(f vppapi.GREFound) bool { return f.GRE == of(e) })
+			return is(all, err, of(e))
 		},
 	}
 }
@@ -128,9 +128,7 @@ var tunnelKinds = []tunnelKind{
 		delete: func(ctx context.Context, c *vppapi.Client, i vppapi.Index, _ ends) error { return c.DeleteIPIP(ctx, i) },
 		list: func(ctx context.Context, c *vppapi.Client, e ends) ([]vppapi.Index, error) {
 			all, err := c.IPIPs(ctx)
-			return is(all, err, func(f vppapi.IPIPFound) vppapi.Index { return f.Index }, func(f vppapi.IPIPFound) bool {
-				return f.IPIP == vppapi.IPIP{Local: e.local, Remote: e.remote}
-			})
+			return is(all, err, vppapi.IPIP{Local: e.local, Remote: e.remote})
 		}},
 	{name: "WireGuard", exists: api.ENTRY_ALREADY_EXISTS,
 		make: func(ctx context.Context, c *vppapi.Client, e ends) (vppapi.Index, error) {
@@ -142,10 +140,14 @@ var tunnelKinds = []tunnelKind{
 		list: func(ctx context.Context, c *vppapi.Client, e ends) ([]vppapi.Index, error) {
 			want := wireGuard(e)
 			want.PrivateKey = vppapi.PrivateKey{}
-			all, err := c.WireGuards(ctx)
-			return is(all, err, func(f vppapi.WireGuardFound) vppapi.Index { return f.Index }, func(f vppapi.WireGuardFound) bool {
-				return f.WireGuard == want && !f.Established
-			})
+			found, err := c.WireGuards(ctx)
+			var all []vppapi.Tunnel[vppapi.WireGuard]
+			for _, f := range found {
+				if !f.Established {
+					all = append(all, vppapi.Tunnel[vppapi.WireGuard]{Index: f.Index, Tunnel: f.WireGuard})
+				}
+			}
+			return is(all, err, want)
 		}},
 }
 

@@ -48,17 +48,11 @@ func (g GENEVE) addDel(add bool, next uint32) *geneve.GeneveAddDelTunnel2 {
 	}
 }
 
-// GENEVEFound is a tunnel as VPP lists it.
-type GENEVEFound struct {
-	GENEVE
-	Index Index
-}
-
 // GENEVEs lists all tunnels.
-func (c *Client) GENEVEs(ctx context.Context) (all []GENEVEFound, err error) {
+func (c *Client) GENEVEs(ctx context.Context) (all []Tunnel[GENEVE], err error) {
 	request := &geneve.GeneveTunnelDump{SwIfIndex: interface_types.InterfaceIndex(All)}
 	err = c.call(ctx, dump(request, func(d *geneve.GeneveTunnelDetails) {
-		all = append(all, GENEVEFound{Index: Index(d.SwIfIndex), GENEVE: GENEVE{
+		all = append(all, Tunnel[GENEVE]{Index(d.SwIfIndex), GENEVE{
 			Local: fromAddress(d.SrcAddress), Remote: fromAddress(d.DstAddress), VNI: d.Vni, Routed: d.DecapNextIndex != toL2,
 		}})
 	}))

@@ -37,21 +37,15 @@ func (g GRE) addDel(add bool) *gre.GreTunnelAddDelV2 {
 	return &gre.GreTunnelAddDelV2{IsAdd: add, Tunnel: t}
 }
 
-// GREFound is a tunnel as VPP lists it.
-type GREFound struct {
-	GRE
-	Index Index
-}
-
 // GREs lists all tunnels to one peer that carry frames or IP.
-func (c *Client) GREs(ctx context.Context) (all []GREFound, err error) {
+func (c *Client) GREs(ctx context.Context) (all []Tunnel[GRE], err error) {
 	request := &gre.GreTunnelDumpV2{SwIfIndex: interface_types.InterfaceIndex(All)}
 	err = c.call(ctx, dump(request, func(d *gre.GreTunnelDetailsV2) {
 		t := d.Tunnel
 		if t.Mode != 0 || t.Type == gre.GRE_API_TUNNEL_TYPE_ERSPAN {
 			return
 		}
-		all = append(all, GREFound{Index: Index(t.SwIfIndex), GRE: GRE{
+		all = append(all, Tunnel[GRE]{Index(t.SwIfIndex), GRE{
 			Local: fromAddress(t.Src), Remote: fromAddress(t.Dst), Ethernet: t.Type == gre.GRE_API_TUNNEL_TYPE_TEB, Key: t.Key,
 		}})
 	}))

@@ -63,7 +63,11 @@ type Setup struct {
 
 // dumpInterfaces asks for one interface or for All.
 func dumpInterfaces(index Index, each func(Interface)) *exchange {
-	return dump(&interfaces.SwInterfaceDump{SwIfIndex: interface_types.InterfaceIndex(index)}, func(d *interfaces.SwInterfaceDetails) {
+	return dumpBy(&interfaces.SwInterfaceDump{SwIfIndex: interface_types.InterfaceIndex(index)}, each)
+}
+
+func dumpBy(request *interfaces.SwInterfaceDump, each func(Interface)) *exchange {
+	return dump(request, func(d *interfaces.SwInterfaceDetails) {
 		i := Interface{
 			Index:   Index(d.SwIfIndex),
 			Name:    text(d.InterfaceName),

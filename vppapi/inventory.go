@@ -126,6 +126,17 @@ func (c *Client) Tagged(tag string) (Interface, bool) {
 	return *c.inv.byIndex[index], true
 }
 
+// At is the interface that has an index, as VPP told last; nothing is asked.
+func (c *Client) At(index Index) (Interface, bool) {
+	c.inv.mu.Lock()
+	defer c.inv.mu.Unlock()
+	i, ok := c.inv.byIndex[index]
+	if !ok {
+		return Interface{}, false
+	}
+	return *i, true
+}
+
 // Refresh looks at all interfaces again and returns them. Watchers are told of what had
 // changed without an event.
 func (c *Client) Refresh(ctx context.Context) ([]Interface, error) {

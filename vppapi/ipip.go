@@ -28,18 +28,12 @@ func (c *Client) DeleteIPIP(ctx context.Context, index Index) error {
 		after(func() { c.inv.gone(index) }))
 }
 
-// IPIPFound is a tunnel as VPP lists it.
-type IPIPFound struct {
-	IPIP
-	Index Index
-}
-
 // IPIPs lists all tunnels to one peer.
-func (c *Client) IPIPs(ctx context.Context) (all []IPIPFound, err error) {
+func (c *Client) IPIPs(ctx context.Context) (all []Tunnel[IPIP], err error) {
 	request := &ipip.IpipTunnelDump{SwIfIndex: interface_types.InterfaceIndex(All)}
 	err = c.call(ctx, dump(request, func(d *ipip.IpipTunnelDetails) {
 		if d.Tunnel.Mode == 0 {
-			all = append(all, IPIPFound{Index: Index(d.Tunnel.SwIfIndex), IPIP: IPIP{Local: fromAddress(d.Tunnel.Src), Remote: fromAddress(d.Tunnel.Dst)}})
+			all = append(all, Tunnel[IPIP]{Index(d.Tunnel.SwIfIndex), IPIP{Local: fromAddress(d.Tunnel.Src), Remote: fromAddress(d.Tunnel.Dst)}})
 		}
 	}))
 	return all, err

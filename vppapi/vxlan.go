@@ -13,6 +13,12 @@ import (
 // anyInstance lets VPP number an interface.
 const anyInstance = 1<<32 - 1
 
+// Tunnel is one that was found, as VPP lists it.
+type Tunnel[T any] struct {
+	Index  Index
+	Tunnel T
+}
+
 // VXLAN is a tunnel of RFC 7348 to one peer. VPP tells tunnels apart by their addresses,
 // the local port and the VNI; with IPv6 by the remote address only.
 type VXLAN struct {
@@ -70,17 +76,11 @@ func (c *Client) toEthernet(ctx context.Context, tunnel string, local netip.Addr
 	return reply.NextIndex, err
 }
 
-// VXLANFound is a tunnel as VPP lists it.
-type VXLANFound struct {
-	VXLAN
-	Index Index
-}
-
 // VXLANs lists all tunnels.
-func (c *Client) VXLANs(ctx context.Context) (all []VXLANFound, err error) {
+func (c *Client) VXLANs(ctx context.Context) (all []Tunnel[VXLAN], err error) {
 	request := &vxlan.VxlanTunnelV2Dump{SwIfIndex: interface_types.InterfaceIndex(All)}
 	err = c.call(ctx, dump(request, func(d *vxlan.VxlanTunnelV2Details) {
-		all = append(all, VXLANFound{Index: Index(d.SwIfIndex), VXLAN: VXLAN{
+		all = append(all, Tunnel[VXLAN]{Index(d.SwIfIndex), VXLAN{
 			Local: fromAddress(d.SrcAddress), Remote: fromAddress(d.DstAddress), LocalPort: d.SrcPort, RemotePort: d.DstPort,
 			VNI: d.Vni, Routed: d.DecapNextIndex != toL2,
 		}})

@@ -37,6 +37,7 @@ type Node struct {
 	Address  string // IP address that tunnels end at; empty: no tunnels
 	Address6 string // IPv6 address that tunnels end at as well
 	MTU      int    // of the underlay, in bytes; 0: that of the interface that has Address
+	Lease    int    // seconds that it is listed for after it died
 }
 
 // GRPC is where the agent serves its API.

@@ -224,6 +224,7 @@ func TestWhatCannotBeIsRefusedByName(t *testing.T) {
 		{"TCP without TLS", "grpc: {listen: ['tcp://:9640']}", nil, nil, "grpc.listen: tcp://:9640 without TLS"},
 		{"a tunnel address of the other family", "node: {address6: 192.0.2.1}", nil, nil, `node.address6: "192.0.2.1": use an IPv6 address`},
 		{"an underlay that carries no IPv6", "node: {mtu: 1000}", nil, nil, "node.mtu: 1000 is out of range; use 1280–65535"},
+		{"a lease that etcd does not grant", "node: {lease: 1}", nil, nil, "node.lease: 1: use 2 to 600"},
 		{"advertised without a listener", "grpc: {advertise: 'tcp://192.0.2.1:9640'}", nil, nil, "grpc.advertise: is set, but grpc.listen has no tcp://"},
 		{"advertised everywhere", "grpc: {advertise: 'tcp://:9640'}", nil, nil, `grpc.advertise: "tcp://:9640": use tcp://host:port`},
 		{"a wildcard that nobody can reach", "grpc: {listen: ['tcp://:9640'], tls: {spiffe: 'unix:///run/spire.sock'}}", nil, nil, "grpc.advertise: tcp://:9640 does not say where other nodes reach it"},

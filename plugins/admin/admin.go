@@ -12,6 +12,7 @@ import (
 
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/admin/adminpb"
+	"go.patchbay.dev/plugins/bridge"
 	"go.patchbay.dev/plugins/crossconnect"
 	"go.patchbay.dev/plugins/fdpass"
 	"go.patchbay.dev/plugins/manager"
@@ -34,6 +35,16 @@ type Registry interface {
 	CheckConnection(c *models.Connection) error
 	// Node gives the agent of a node, nil if none is alive.
 	Node(name string) *models.Agent
+}
+
+// Bridges is what this room needs of plugins/bridge.
+type Bridges interface {
+	// Check says why a bridge would be refused.
+	Check(ctx context.Context, b *models.Bridge) error
+	// Look tells what this node's dataplane has of a bridge.
+	Look(ctx context.Context, name string) (bridge.State, error)
+	// Free gives back what a bridge that is deleted has left in etcd.
+	Free(ctx context.Context, name string) error
 }
 
 // Store is what this room needs of plugins/store.
@@ -65,6 +76,7 @@ type Options struct {
 	Store         Store
 	CrossConnects CrossConnects
 	Registry      Registry
+	Bridges       Bridges
 	Devices       Devices                   // nil: the node has no pools of devices
 	Given         func(id string) time.Time // when kubelet last gave a device away; nil: it gives none
 	Counters      Counters

@@ -22,7 +22,7 @@ type object struct {
 }
 
 // parse reads and checks an object as the watch of etcd would.
-func (s *Server) parse(kind string, data []byte) (*object, error) {
+func (s *Server) parse(ctx context.Context, kind string, data []byte) (*object, error) {
 	switch singular(kind) {
 	case "crossconnect":
 		x := &models.CrossConnect{}
@@ -45,6 +45,12 @@ func (s *Server) parse(kind string, data []byte) (*object, error) {
 			return nil, err
 		}
 		return &object{v, v.Name, s.Keys.Service(v.Name)}, models.ValidateService(v)
+	case "bridge":
+		b := &models.Bridge{}
+		if err := models.Unmarshal(data, b); err != nil {
+			return nil, err
+		}
+		return &object{b, b.Name, s.Keys.Bridge(b.Name)}, s.Bridges.Check(ctx, b)
 	}
 	return nil, errKind(kind)
 }
@@ -55,7 +61,7 @@ func (s *Server) Apply(ctx context.Context, in *adminpb.ApplyRequest) (*adminpb.
 	if err := s.rootOnly(ctx, "apply objects"); err != nil {
 		return nil, err
 	}
-	o, err := s.parse(in.Kind, in.Object)
+	o, err := s.parse(ctx, in.Kind, in.Object)
 	if err != nil {
 		return nil, invalid(err)
 	}
@@ -104,14 +110,26 @@ func (s *Server) Delete(ctx context.Context, in *adminpb.DeleteRequest) (*adminp
 		key = s.Keys.Service(in.Name)
 	case "endpoint":
 		key = s.Keys.Endpoint(in.Name)
+	case "bridge":
+		key = s.Keys.Bridge(in.Name)
 	default:
 		return nil, status.Error(codes.InvalidArgument, errKind(in.Kind).Error())
 	}
 	if _, err := s.Store.Get(ctx, key); errors.Is(err, store.ErrNotFound) {
 		return nil, status.Errorf(codes.NotFound, "%s %q is not there", singular(in.Kind), in.Name)
 	}
+	if singular(in.Kind) == "bridge" && !in.Force {
+		if err := s.unused(ctx, in.Name); err != nil {
+			return nil, err
+		}
+	}
 	if _, err := s.Store.Delete(ctx, key); err != nil {
 		return nil, unavailable(err)
+	}
+	if singular(in.Kind) == "bridge" {
+		if err := s.Bridges.Free(ctx, in.Name); err != nil {
+			return nil, unavailable(err)
+		}
 	}
 	return &adminpb.DeleteResponse{}, nil
 }
@@ -119,7 +137,7 @@ func (s *Server) Delete(ctx context.Context, in *adminpb.DeleteRequest) (*adminp
 func singular(kind string) string { return strings.TrimSuffix(strings.ToLower(kind), "s") }
 
 func errKind(kind string) error {
-	return &models.FieldError{Field: "kind", Reason: "\"" + kind + "\" is not known; use CrossConnect, Connection or Service"}
+	return &models.FieldError{Field: "kind", Reason: "\"" + kind + "\" is not known; use CrossConnect, Connection, Service or Bridge"}
 }
 
 func invalid(err error) error { return status.Error(codes.InvalidArgument, err.Error()) }

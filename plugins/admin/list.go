@@ -18,7 +18,7 @@ import (
 )
 
 // Kinds of objects that can be listed.
-var Kinds = []string{"crossconnects", "connections", "services", "endpoints", "agents", "devices"}
+var Kinds = []string{"crossconnects", "connections", "services", "endpoints", "bridges", "agents", "devices"}
 
 // backlog is how many changes a watcher may lag behind before it is cut off.
 const backlog = 1024
@@ -41,6 +41,8 @@ func (s *Server) List(in *adminpb.ListRequest, out listStream) error {
 	switch in.Kind {
 	case "crossconnects", "connections":
 		return s.listCrossConnects(in, out)
+	case "bridges":
+		return s.listBridges(in, out)
 	case "agents":
 		return s.listAgents(in, out)
 	case "devices":

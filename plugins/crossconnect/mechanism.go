@@ -49,6 +49,16 @@ type Deviser interface {
 	Device(x *models.CrossConnect, side models.Side) (models.Device, error)
 }
 
+// Bridger is a mechanism whose end is no workload but a bridge: what is attached at the
+// client's side becomes a member of it.
+type Bridger interface {
+	// Complete gives the record with what the bridge settles where it leaves that open.
+	// Errors are as of Pair.
+	Complete(x *models.CrossConnect) (*models.CrossConnect, error)
+	// Member renders the membership of what is attached to port. Errors are as of Pair.
+	Member(x *models.CrossConnect, port models.Port) ([]reconcile.Value, error)
+}
+
 // Passer is a mechanism that can hand its workload a device that leads out of the node by itself: of two
 // such ends, cards and what is between them switch, and nothing of this node.
 type Passer interface {

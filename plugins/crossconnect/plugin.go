@@ -54,7 +54,7 @@ type Plugin struct {
 	mechanisms map[string]Mechanism
 	joiner     Joiner
 	log        *slog.Logger
-	publisher  *publisher
+	statuses   *store.Mirror
 
 	ready chan struct{} // closed once what is on record has been handed to the engine
 	stop  context.CancelFunc
@@ -86,7 +86,7 @@ func New(o Options) *Plugin {
 	for _, m := range o.Mechanisms {
 		p.mechanisms[m.Type()] = m
 	}
-	p.publisher = newPublisher(o.Store, o.Keys, o.Log)
+	p.statuses = store.NewMirror(o.Store, o.Keys.Statuses(), p.tellStatus, o.Log)
 	return p
 }
 
@@ -103,7 +103,7 @@ func (p *Plugin) Start(ctx context.Context) error {
 			p.log.Error("watch of the cross-connects ended", "err", err)
 		}
 	})
-	p.done.Go(func() { p.publisher.run(ctx) })
+	p.done.Go(func() { p.statuses.Run(ctx) })
 	return nil
 }
 
@@ -170,7 +170,7 @@ func (p *Plugin) begin(ctx context.Context) {
 		}
 		return
 	}
-	p.publisher.prune(func(id string) bool { _, _, ok := p.Lookup(id); return ok })
+	p.statuses.TouchAll() // some are of records that were deleted while the agent was away
 	close(p.ready)
 }
 
@@ -188,19 +188,25 @@ func (p *Plugin) put(changes []reconcile.Change, kv store.KV) []reconcile.Change
 	if kv.Revision <= r.revision && !r.deleted {
 		return changes // known: a snapshot repeats what did not change
 	}
-	r.revision, r.deleted, r.ending, r.invalid = kv.Revision, false, false, ""
+	r.revision, r.deleted, r.ending, r.invalid, r.refused = kv.Revision, false, false, "", nil
 	x, values, err := p.read(id, kv.Value)
 	if err != nil {
-		// What was programmed before stays; the status says what is wrong.
-		r.invalid = err.Error()
-		r.settled = kv.Revision
-		p.log.Warn("cross-connect refused", "connection", id, "err", err)
-		p.update(id, r)
+		r.refused = kv.Value
+		p.refuse(id, r, err)
 		return changes
 	}
 	r.desired = x
 	p.notify(id, r)
 	return append(changes, reconcile.Change{Group: id, Revision: kv.Revision, Values: values})
+}
+
+// refuse answers a record that is not valid: what was programmed before stays, and the status
+// says what is wrong.
+func (p *Plugin) refuse(id string, r *record, err error) {
+	r.invalid = err.Error()
+	r.settled = r.revision
+	p.log.Warn("cross-connect refused", "connection", id, "err", err)
+	p.update(id, r)
 }
 
 func (p *Plugin) remove(changes []reconcile.Change, id string, revision int64) []reconcile.Change {

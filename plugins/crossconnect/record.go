@@ -21,6 +21,7 @@ type record struct {
 	revision int64                // of the newest change, a deletion too
 	desired  *models.CrossConnect // the last valid one
 	invalid  string               // why the newest is not valid
+	refused  []byte               // the newest, if it has never been valid
 	deleted  bool
 	ending   bool // it is being taken down, and its deletion is on its way to the disk
 	engine   reconcile.Status
@@ -82,7 +83,7 @@ func (p *Plugin) update(id string, r *record) {
 			p.said = append(p.said, status)
 		}
 		r.status = status
-		p.publisher.put(id, status)
+		p.statuses.Touch(id)
 		p.notify(id, r)
 	}
 	p.wake(id)
@@ -109,7 +110,7 @@ func (p *Plugin) unlock() {
 func (p *Plugin) gone(id string, r *record) {
 	delete(p.records, id)
 	p.said = append(p.said, &models.CrossConnectStatus{Id: id})
-	p.publisher.remove(id)
+	p.statuses.Touch(id)
 	r.desired, r.status = nil, nil
 	p.notify(id, r)
 	p.wake(id)
@@ -170,6 +171,19 @@ func (p *Plugin) statusOf(id string, r *record) *models.CrossConnectStatus {
 		s.Reason = strings.TrimPrefix(s.Reason+"; "+r.note, "; ")
 	}
 	return s
+}
+
+// tellStatus is a record's status as it is written to etcd.
+func (p *Plugin) tellStatus(id string) (data []byte, there bool) {
+	_, s, ok := p.Lookup(id)
+	if !ok || s == nil {
+		return nil, ok
+	}
+	data, err := models.Marshal(s)
+	if err != nil {
+		p.log.Error("a status cannot be written", "connection", id, "err", err)
+	}
+	return data, true
 }
 
 func (p *Plugin) attachmentStatus(x *models.CrossConnect, side models.Side, a *models.Attachment) *models.AttachmentStatus {

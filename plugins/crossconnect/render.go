@@ -19,6 +19,13 @@ func (p *Plugin) Render(x *models.CrossConnect) ([]reconcile.Value, error) {
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}
+	if _, ok := c.(Bridger); ok {
+		return nil, &models.FieldError{Field: "client.mechanism.type",
+			Reason: "a " + c.Type() + " is an endpoint: two that a record joined would make a loop; make the client a workload's"}
+	}
+	if b, ok := e.(Bridger); ok {
+		return p.bridge(x, c, b)
+	}
 	if values, ok, err := pass(x, c, e); ok {
 		return values, err
 	}
@@ -109,6 +116,24 @@ func (p *Plugin) join(x *models.CrossConnect, client, endpoint Attacher) ([]reco
 		return nil, err
 	}
 	return append(append(values, more...), between...), nil
+}
+
+// bridge renders a workload's attachment and its membership.
+func (p *Plugin) bridge(x *models.CrossConnect, client Mechanism, b Bridger) ([]reconcile.Value, error) {
+	a, ok := client.(Attacher)
+	if !ok || x.Path == models.DirectPath {
+		return nil, p.cannotJoin(x)
+	}
+	x, err := b.Complete(x)
+	if err != nil {
+		return nil, err
+	}
+	port, values, err := a.Attach(x, models.ClientSide)
+	if err != nil {
+		return nil, err
+	}
+	more, err := b.Member(x, port)
+	return append(values, more...), err
 }
 
 func (p *Plugin) cannotJoin(x *models.CrossConnect) error {

@@ -92,11 +92,22 @@ func plan[T fmt.Stringer](all []step, index, kind int, verb string, items []T, f
 // there, by the kernel's marks, and changes only what differs. Kernels before 5.18 mark
 // no addresses; there, those of was that are not wanted are taken off as well.
 func (ns *Namespace) Configure(index int, was, want Config) error {
+	return ns.configure(index, was, want, func(c Config) Config { return c })
+}
+
+// SetAddresses is Configure for addresses alone; the rest stays as it is.
+func (ns *Namespace) SetAddresses(index int, was, want []netip.Prefix) error {
+	return ns.configure(index, Config{Addresses: was}, Config{Addresses: want}, func(c Config) Config { return Config{Addresses: c.Addresses} })
+}
+
+// configure changes that part of what is there.
+func (ns *Namespace) configure(index int, was, want Config, part func(Config) Config) error {
 	for try := 0; ; try++ {
 		have, err := ns.config(index, was, want)
 		if err != nil {
 			return err
 		}
+		have = part(have)
 		todo := steps(index, have, want)
 		if len(todo) == 0 {
 			return nil
@@ -109,6 +120,12 @@ func (ns *Namespace) Configure(index int, was, want Config) error {
 }
 
 func takesAlong(s step) bool { return s.Type == unix.RTM_DELADDR }
+
+// Addresses are those of ours on an interface, and those among want that are there unmarked.
+func (ns *Namespace) Addresses(index int, want []netip.Prefix) ([]netip.Prefix, error) {
+	c, err := ns.config(index, Config{}, Config{Addresses: want})
+	return c.Addresses, err
+}
 
 // ConfigureNew sets up an interface that has just been made, where nothing is to be found.
 func (ns *Namespace) ConfigureNew(index int, want Config) error {

@@ -29,9 +29,12 @@ func SameDevice(found, want Device) bool {
 	return found != nil && want != nil && found.shown() == want.shown()
 }
 
-// VXLAN is RFC 7348 with one fixed peer: Ethernet.
+// VXLAN is RFC 7348 with one fixed peer: Ethernet. With none, it has those of
+// [Namespaces.AddPeer], and remembers which MAC is behind which.
 type VXLAN struct {
 	Local, Remote netip.Addr
+	Learn         bool   // by what comes in; without a peer of its own only
+	Age           uint32 // of what was learned, in seconds; 0: for ever; as Learn
 	VNI           uint32 // 24 bits; one device of the node has it
 	Port          uint16 // UDP, of both ends
 	MAC, PeerMAC  MAC    // of this end's device and of the other's, for IP as payload; zero: any
@@ -176,7 +179,7 @@ func ipHeader(a netip.Addr) int {
 
 // Overhead in bytes of a packet in the underlay.
 func (v VXLAN) Overhead() int {
-	return ipHeader(v.Remote) + udpHeader + vxlanHeader + ethernetHeader
+	return ipHeader(v.Local) + udpHeader + vxlanHeader + ethernetHeader
 }
 
 // Overhead in bytes of a packet in the underlay.

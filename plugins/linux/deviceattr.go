@@ -30,13 +30,27 @@ const noEncapLimit = 1
 func (v VXLAN) data() (a attributes) {
 	a.add(nl.IFLA_VXLAN_ID, nl.Uint32Attr(v.VNI))
 	a.add(nl.IFLA_VXLAN_PORT, be16(v.Port))
-	a.add(nl.IFLA_VXLAN_LEARNING, []byte{0}) // there is one peer, and nobody else leads frames away
 	local, remote := nl.IFLA_VXLAN_LOCAL, nl.IFLA_VXLAN_GROUP
-	if v.Remote.Is6() {
+	if v.Local.Is6() {
 		local, remote = nl.IFLA_VXLAN_LOCAL6, nl.IFLA_VXLAN_GROUP6
 	}
 	a.add(local, v.Local.AsSlice())
-	a.add(remote, v.Remote.AsSlice())
+	if v.Remote.IsValid() {
+		a.add(remote, v.Remote.AsSlice())
+	}
+	return append(a, v.learning()...)
+}
+
+// learning: with one peer, nobody else leads frames away.
+func (v VXLAN) learning() (a attributes) {
+	learn := []byte{0}
+	if !v.Remote.IsValid() {
+		a.add(nl.IFLA_VXLAN_AGEING, nl.Uint32Attr(v.Age))
+		if v.Learn {
+			learn[0] = 1
+		}
+	}
+	a.add(nl.IFLA_VXLAN_LEARNING, learn)
 	return a
 }
 
@@ -85,31 +99,38 @@ func (i IPIP) data() (a attributes) {
 
 func (w WireGuard) data() attributes { return nil } // see configureWireGuard
 
-// parseInfo reads an IFLA_LINKINFO: the interface's kind and, if it is one of ours, the
-// tunnel; of WireGuard only that it is one.
-func parseInfo(info []byte) (kind string, d Device) {
+// parseInfo reads an IFLA_LINKINFO: the interface's kind, what is to be known of a bridge or
+// of a port of one and, if it is one of ours, the tunnel; of WireGuard only that it is one.
+func (l *Link) parseInfo(info []byte) {
 	var data []byte
 	for k, v := range attrs(info) {
 		switch k {
 		case nl.IFLA_INFO_KIND:
-			kind = text(v)
+			l.Kind = text(v)
 		case nl.IFLA_INFO_DATA:
 			data = v
+		case nl.IFLA_INFO_SLAVE_DATA:
+			l.Port = parseBridgePort(v)
 		}
 	}
-	switch kind {
+	switch l.Kind {
 	case kindVXLAN:
-		d = parseVXLAN(data)
+		l.Device = parseVXLAN(data)
 	case kindGENEVE:
-		d = parseGENEVE(data)
+		l.Device = parseGENEVE(data)
 	case kindGRE, kindGRETap, kindIP6GRE, kindIP6GRETap:
-		d = parseGRE(data, kind == kindGRETap || kind == kindIP6GRETap)
+		l.Device = parseGRE(data, l.Kind == kindGRETap || l.Kind == kindIP6GRETap)
 	case kindSIT, kindIP6Tnl:
-		d = parseIPIP(data)
+		l.Device = parseIPIP(data)
 	case kindWireGuard:
-		d = WireGuard{}
+		l.Device = WireGuard{}
+	case kindBridge:
+		for k, v := range attrs(data) {
+			if k == nl.IFLA_BR_AGEING_TIME {
+				l.Age = age(u32(v))
+			}
+		}
 	}
-	return kind, d
 }
 
 func parseVXLAN(data []byte) (d VXLAN) {
@@ -123,7 +144,14 @@ func parseVXLAN(data []byte) (d VXLAN) {
 			d.Local = address(v)
 		case nl.IFLA_VXLAN_GROUP, nl.IFLA_VXLAN_GROUP6:
 			d.Remote = address(v)
+		case nl.IFLA_VXLAN_LEARNING:
+			d.Learn = len(v) > 0 && v[0] != 0
+		case nl.IFLA_VXLAN_AGEING:
+			d.Age = u32(v)
 		}
+	}
+	if d.Remote.IsValid() {
+		d.Age = 0
 	}
 	return d
 }

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -31,7 +32,12 @@ type Link struct {
 	Ours    bool // made by this agent, by its group
 	// Loopback: it is lo.
 	Loopback bool
+	NoARP    bool // the kernel neither asks nor answers there
 	Kind     string
+	// Master is the index of the bridge that it is a port of, treated as Port says; 0: none.
+	Master int
+	Port   BridgePort
+	Age    time.Duration // of a bridge's learned MACs; 0: for ever
 	// Device is what a tunnel is like; nil: it is none that could be made here. Of WireGuard's
 	// it is complete only from [Namespace.Device] and in a [Survey].
 	Device Device
@@ -143,7 +149,7 @@ func parseLink(body []byte) (Link, bool) {
 		Up:      flags&unix.IFF_UP != 0,
 		Running: flags&unix.IFF_UP != 0 && flags&unix.IFF_LOWER_UP != 0, // IFF_RUNNING lags behind
 		Peer:    Place{NSID: here}, PeerKnown: true,
-		Loopback: flags&unix.IFF_LOOPBACK != 0,
+		Loopback: flags&unix.IFF_LOOPBACK != 0, NoARP: flags&unix.IFF_NOARP != 0,
 	}
 	for kind, v := range attrs(body[unix.SizeofIfInfomsg:]) {
 		switch kind {
@@ -159,6 +165,8 @@ func parseLink(body []byte) (Link, bool) {
 			l.MTU = int(u32(v))
 		case unix.IFLA_GROUP:
 			l.group = u32(v)
+		case unix.IFLA_MASTER:
+			l.Master = int(u32(v))
 		case unix.IFLA_LINK:
 			l.Peer.Index = int(u32(v))
 		case unix.IFLA_LINK_NETNSID:
@@ -166,7 +174,7 @@ func parseLink(body []byte) (Link, bool) {
 		case unix.IFLA_STATS64:
 			l.Counters = parseCounters(v)
 		case unix.IFLA_LINKINFO:
-			l.Kind, l.Device = parseInfo(v)
+			l.parseInfo(v)
 		case unix.IFLA_PARENT_DEV_NAME:
 			l.Parent = text(v)
 		}
@@ -186,9 +194,9 @@ func parseCounters(b []byte) Counters {
 	return Counters{RxPackets: v[0], TxPackets: v[1], RxBytes: v[2], TxBytes: v[3], RxDropped: v[6], TxDropped: v[7]}
 }
 
-// Links lists all interfaces made here, in every namespace that has an nsid, also in
-// those that nobody can open any more, and in the agent's own; without the namespaces
-// that are known already.
+// Links lists all interfaces of workloads made here, in every namespace that has an nsid,
+// also in those that nobody can open any more, and in the agent's own; without the
+// namespaces that are known already.
 func (n *Namespaces) Links(known func(nsid int) bool) ([]Link, error) {
 	ids, err := n.nsids(known)
 	if err != nil {
@@ -238,6 +246,15 @@ func (l Link) Tun() bool { return l.Kind == kindTun }
 // Veth tells whether it is an end of a pair.
 func (l Link) Veth() bool { return l.Kind == kindVeth }
 
+// Mesh tells whether it is a VXLAN device without a peer of its own, of a bridge.
+func (l Link) Mesh() bool {
+	v, ok := l.Device.(VXLAN)
+	return ok && !v.Remote.IsValid()
+}
+
+// Bridge tells whether it is a bridge.
+func (l Link) Bridge() bool { return l.Kind == kindBridge }
+
 // Resembles tells whether it is such a tunnel, as far as a link tells.
 func (l Link) Resembles(d Device) bool {
 	if _, ok := l.Device.(WireGuard); ok {
@@ -251,5 +268,5 @@ func (n *Namespaces) ours(links []Link, nsid int, agents bool) []Link {
 	for i := range links {
 		n.place(&links[i], nsid, agents)
 	}
-	return slices.DeleteFunc(links, func(l Link) bool { return !l.Ours || !made(l.Kind) && l.Parent == "" })
+	return slices.DeleteFunc(links, func(l Link) bool { return !l.Ours || !made(l.Kind) && l.Parent == "" || l.Mesh() })
 }

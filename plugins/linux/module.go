@@ -13,7 +13,7 @@ import (
 // modules have the kinds of devices, where they are not built into the kernel.
 var modules = map[string]string{
 	kindVXLAN: "vxlan", kindGENEVE: "geneve", kindWireGuard: "wireguard", kindSIT: "sit", kindIP6Tnl: "ip6_tunnel",
-	kindGRE: "ip_gre", kindGRETap: "ip_gre", kindIP6GRE: "ip6_gre", kindIP6GRETap: "ip6_gre",
+	kindBridge: "bridge", kindGRE: "ip_gre", kindGRETap: "ip_gre", kindIP6GRE: "ip6_gre", kindIP6GRETap: "ip6_gre",
 }
 
 // missingAge is for how long it is believed that a kind is missing.

@@ -1,7 +1,6 @@
 package linux
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -79,23 +78,11 @@ func (ns *Namespace) SetLink(index int, ch Change) (l Link, err error) {
 	if err != nil {
 		return l, err
 	}
-	h := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	h.Index = int32(index)
-	found := false
-	get := newRequest(unix.RTM_GETLINK, 0, h)
-	get.reply = func(body []byte) { l, found = parseLink(body) }
-	requests := []request{newRequest(unix.RTM_SETLINK, 0, ch.parts(index, ns.n.group)...), get}
+	requests := []request{newRequest(unix.RTM_SETLINK, 0, ch.parts(index, ns.n.group)...)}
 	if ch.Quiet { // before it is up, when the kernel makes up an address
 		requests = slices.Insert(requests, 0, quiet(index))
 	}
-	errs, err := c.do(requests...)
-	if err == nil && errs != nil {
-		err = cmp.Or(errs...)
-	}
-	if err == nil && !found {
-		err = ErrNoLink
-	}
-	if err != nil {
+	if l, err = c.change(index, requests...); err != nil {
 		return l, fmt.Errorf("change interface %d in network namespace %q: %w", index, ns.ref, err)
 	}
 	ns.n.place(&l, ns.nsid, false)

@@ -3,6 +3,7 @@ package linux
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"strings"
@@ -51,6 +52,16 @@ const portSuffix = "-port"
 // namespace, for a forwarder.
 func (t Tag) Port() Tag { return Tag{t.ID, t.Side + portSuffix} }
 
+// PortName is the name of the outer end of a workload's pair. It is the agent's own, for the
+// ends of several agents may be in one namespace.
+func (n *Namespaces) PortName(workload Tag) string { return n.ownName("pb", workload.String()) }
+
+// ownName derives a name of an interface in the agent's own namespace.
+func (n *Namespaces) ownName(prefix, of string) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", of, n.group))
+	return prefix + hex.EncodeToString(sum[:5])
+}
+
 // Workload is the tag of the workload's end; port tells that t was that of the other.
 func (t Tag) Workload() (w Tag, port bool) {
 	side, port := strings.CutSuffix(string(t.Side), portSuffix)
@@ -64,11 +75,13 @@ type Tag struct {
 }
 
 // String is the tag as users see it in `ip link`: patchbay:<id>:<side>.
-func (t Tag) String() string { return "patchbay:" + t.ID + ":" + string(t.Side) }
+func (t Tag) String() string { return tagPrefix + t.ID + ":" + string(t.Side) }
+
+const tagPrefix = "patchbay:"
 
 // ParseTag reads an alias; ok is false if it is not one of ours.
 func ParseTag(alias string) (t Tag, ok bool) {
-	rest, ok := strings.CutPrefix(alias, "patchbay:")
+	rest, ok := strings.CutPrefix(alias, tagPrefix)
 	id, side, found := strings.Cut(rest, ":")
 	t = Tag{ID: id, Side: Side(side)}
 	w, _ := t.Workload()

@@ -17,8 +17,35 @@ var ErrTunnelTaken = errors.New("the tunnel is taken")
 // Linux 6.15 a name must be free in the agent's namespace, too, so e's is a passing one that
 // nobody else has. Its MAC is zero for a device that carries no frames. The error wraps ErrTunnelTaken, and
 // says by whom, if another interface is the end of such a tunnel.
-func (n *Namespaces) CreateDevice(e End, d Device) error {
-	err := n.createDevice(e, d)
+func (n *Namespaces) CreateDevice(e End, d Device) error { return n.create(e, d) }
+
+// CreateMesh makes a VXLAN device without a peer of its own in the agent's namespace, as
+// CreateDevice, and from the start a port of a bridge there.
+func (n *Namespaces) CreateMesh(bridge int, name string, mac MAC, mtu int, v VXLAN) error {
+	own, err := n.Open(OwnRef)
+	if err != nil {
+		return err
+	}
+	err = n.create(End{NS: own, Name: name, MAC: mac, MTU: mtu}, v, attrU32(unix.IFLA_MASTER, uint32(bridge)))
+	return errors.Join(err, own.Close())
+}
+
+// SetMesh changes in place what such a device learns, and for how long.
+func (n *Namespaces) SetMesh(index int, v VXLAN) error {
+	h := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	h.Index = int32(index)
+	err := n.at(func(c *conn) error {
+		return c.one(newRequest(unix.RTM_NEWLINK, 0, h, linkInfo(kindVXLAN, v.learning())))
+	})
+	if err != nil {
+		return fmt.Errorf("change interface %d: %w", index, err)
+	}
+	return nil
+}
+
+// create is CreateDevice, with attributes of the interface beside those of an end.
+func (n *Namespaces) create(e End, d Device, more ...nl.NetlinkRequestData) error {
+	err := n.createDevice(e, d, more...)
 	if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EBUSY) { // GENEVE says EBUSY
 		err = n.rival(d, err)
 	}
@@ -31,14 +58,14 @@ func (n *Namespaces) CreateDevice(e End, d Device) error {
 	return nil
 }
 
-func (n *Namespaces) createDevice(e End, d Device) error {
+func (n *Namespaces) createDevice(e End, d Device, more ...nl.NetlinkRequestData) error {
 	if g, ok := d.(GENEVE); ok {
 		if err := n.leaves(g); err != nil {
 			return err
 		}
 	}
 	parts := append([]nl.NetlinkRequestData{nl.NewIfInfomsg(unix.AF_UNSPEC)}, e.attrs()...)
-	parts = append(parts, linkInfo(d.DeviceKind(), d.data()))
+	parts = append(append(parts, linkInfo(d.DeviceKind(), d.data())), more...)
 	if e.NS.id != n.own {
 		parts = append(parts, attrU32(unix.IFLA_NET_NS_FD, uint32(e.NS.fd)))
 		if !asksHere(d) {
@@ -180,6 +207,9 @@ func whose(l Link) string {
 	}
 	if tag, ok := ParseTag(l.Alias); ok && l.Ours {
 		return fmt.Sprintf("%q %s, at the %s of connection %q", l.Name, where, tag.Side, tag.ID)
+	}
+	if l.Ours && l.Alias != "" {
+		return fmt.Sprintf("%q %s, which is %s", l.Name, where, l.Alias)
 	}
 	if l.Ours {
 		return fmt.Sprintf("%q %s, which Patchbay has not finished; it goes away by itself", l.Name, where)

@@ -182,6 +182,13 @@ func (d *directory) endpoint(name string) *models.Endpoint {
 	return d.endpoints[name]
 }
 
+// all gives the endpoints in any order.
+func (d *directory) all() []*models.Endpoint {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Collect(maps.Values(d.endpoints))
+}
+
 // await waits until the watch of prefix has delivered revision.
 func (d *directory) await(ctx context.Context, prefix string, revision int64) error {
 	for {

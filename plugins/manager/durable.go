@@ -20,10 +20,10 @@ const ownerEtcd = "etcd"
 type durables struct {
 	m *Manager
 
-	mu    sync.Mutex // taken after the manager's
-	by    map[string]*durable
-	dirty map[string]bool // ids whose status may have changed
-	work  chan struct{}   // of size one: there are some
+	mu sync.Mutex // taken after the manager's
+	by map[string]*durable
+
+	statuses *store.Mirror
 }
 
 // durable is one of them.
@@ -38,7 +38,9 @@ type durable struct {
 }
 
 func newDurables(m *Manager) *durables {
-	return &durables{m: m, by: map[string]*durable{}, dirty: map[string]bool{}, work: make(chan struct{}, 1)}
+	d := &durables{m: m, by: map[string]*durable{}}
+	d.statuses = store.NewMirror(m.Store, m.Keys.ConnectionStatuses(), d.tell, m.Log)
+	return d
 }
 
 // run watches the records, once it is known what connections there are.
@@ -79,6 +81,7 @@ func (d *durables) batch(b store.Batch) {
 			d.remove(id)
 		}
 	}
+	d.statuses.TouchAll() // some are of requests that were deleted while the agent was away
 }
 
 // ids are those of the records that were there, and of the connections made for one.
@@ -128,7 +131,7 @@ func (d *durables) put(id string, kv store.KV) {
 		k.spec = spec
 	}
 	k.look()
-	d.soil(id)
+	d.statuses.Touch(id)
 }
 
 func (d *durables) remove(id string) {
@@ -198,7 +201,7 @@ func (d *durables) keep(id string, k *durable) {
 func (d *durables) tried(id string, k *durable, revision int64, err error) (again time.Duration, ended bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	defer d.soil(id)
+	defer d.statuses.Touch(id)
 	if err != nil {
 		k.failed = clean(err)
 		k.tries++
@@ -240,6 +243,6 @@ func (d *durables) lost(id string) {
 	defer d.mu.Unlock()
 	if k := d.by[id]; k != nil {
 		k.look()
-		d.soil(id)
+		d.statuses.Touch(id)
 	}
 }

@@ -34,6 +34,9 @@ func (m *Manager) ask(ctx context.Context, cc *grpc.ClientConn, r *request, next
 	if next.node != nil {
 		return m.askAgent(ctx, cc, r, next)
 	}
+	if bridge := next.bridge(); bridge != "" {
+		return m.askBridge(ctx, bridge, r, next)
+	}
 	return m.askEndpoint(ctx, cc, r, next)
 }
 
@@ -117,6 +120,9 @@ func (m *Manager) compose(ctx context.Context, r *request, next *hop, a *answer)
 func (m *Manager) theirs(ctx context.Context, r *request, next *hop, a *answer) (*models.Mechanism, error) {
 	if next.node != nil {
 		return m.agreed(r, next, a)
+	}
+	if next.bridge() != "" {
+		return &models.Mechanism{Type: a.conn.Mechanism.Type, Parameters: a.conn.Mechanism.Parameters}, nil
 	}
 	if err := m.ownSocket(r, a.conn.Mechanism); err != nil {
 		return nil, err
@@ -217,8 +223,8 @@ func routes(in []*networkservice.Route) (out []*models.Route) {
 // not wait.
 func (m *Manager) leaveEndpoint(x *models.CrossConnect) {
 	conn, err := replied(x)
-	if err != nil || x.Request.EndpointUrl == "" {
-		return
+	if _, bridge := bridgeOf(x.Request.EndpointUrl); err != nil || x.Request.EndpointUrl == "" || bridge {
+		return // a bridge takes back what was on record as that goes
 	}
 	conn = ours(conn)
 	if _, remote := nodeOf(x.Request.EndpointUrl); remote {
@@ -226,15 +232,19 @@ func (m *Manager) leaveEndpoint(x *models.CrossConnect) {
 	} else {
 		conn.Mechanism = mechanismToNSM(x.Endpoint.Mechanism)
 	}
-	m.closeEndpoint(conn, x.Request.EndpointUrl, x.Endpoint.Mechanism.Parameters[paramNetns])
+	m.closeEndpoint(x.Id, conn, x.Request.EndpointUrl, x.Endpoint.Mechanism.Parameters[paramNetns])
 }
 
-// closeEndpoint closes a connection as this agent's own path segment sees it at an
-// endpoint, beside the caller's work: an endpoint that hears nothing lets it expire. The
+// closeEndpoint closes the connection on record under id, as this agent's own path segment
+// sees it, at an endpoint, beside the caller's work: an endpoint that hears nothing lets it expire. The
 // endpoint gets the descriptor of its own namespace back, netns, without which NSM's
 // recvfd waits for it in vain.
-func (m *Manager) closeEndpoint(conn *networkservice.Connection, url, netns string) {
+func (m *Manager) closeEndpoint(id string, conn *networkservice.Connection, url, netns string) {
 	if m.run.Err() != nil {
+		return
+	}
+	if bridge, ok := bridgeOf(url); ok {
+		m.Bridges.Release(bridge, id)
 		return
 	}
 	m.done.Go(func() {

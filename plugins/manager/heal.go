@@ -177,6 +177,15 @@ func (m *Manager) followEndpoints() {
 	}
 }
 
+// nodesCame does the same when nodes have come, with endpoints that were there before.
+func (m *Manager) nodesCame(names []string) {
+	for _, e := range m.registry.all() {
+		if slices.Contains(names, e.Node) {
+			m.endpointCame(e)
+		}
+	}
+}
+
 func (m *Manager) endpointCame(e *models.Endpoint) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

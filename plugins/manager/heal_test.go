@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"go.patchbay.dev/models"
 )
@@ -156,6 +158,35 @@ func TestWhatCannotBeHealedSaysSo(t *testing.T) {
 	_, s, _ := a.m.Records.Lookup("c1")
 	if s.GetState() != models.State_UP || s.GetReason() != "" {
 		t.Errorf("status %v", s)
+	}
+}
+
+// TestANodeThatIsLostIsNotWaitedFor by requests: they go to the next endpoint, or fail with
+// the reason before their time is up.
+func TestANodeThatIsLostIsNotWaitedFor(t *testing.T) {
+	l := newLab(t)
+	a, b, other := l.start("a"), l.start("b"), l.start("c")
+	b.serve("fw-1", "fw")
+	a.connect("c1", "fw")
+	b.path.cut(true)
+	eventually(t, 10*time.Second, "a to have lost b", func() error {
+		a.m.mu.Lock()
+		defer a.m.mu.Unlock()
+		if lostOf(a.m.connections["c1"]) == "" {
+			return errors.New("it has not")
+		}
+		return nil
+	})
+	pinned := ask("c2", "fw")
+	pinned.Connection.NetworkServiceEndpointName = "fw-1"
+	if _, err := a.request(pinned); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "endpoint fw-1: node b does not answer") {
+		t.Errorf("a request for the endpoint there: %v", err)
+	}
+	twin := other.serve("fw-2", "fw")
+	a.connectedTo("c1", 10*time.Second, twin)
+	for _, id := range []string{"c3", "c4"} { // by turns, one would go to b
+		a.connect(id, "fw")
+		a.connectedTo(id, 5*time.Second, twin)
 	}
 }
 

@@ -37,6 +37,14 @@ type hop struct {
 	offers   []string      // mechanism types to offer it, best first
 }
 
+// bridge is the bridge of this node that it is; empty: it is none.
+func (h *hop) bridge() string {
+	if name, ok := bridgeOf(h.url); ok {
+		return name
+	}
+	return ""
+}
+
 const nodeScheme = "node://"
 
 // nodeURL stands for the agent of another node, wherever it is reached now.
@@ -51,6 +59,9 @@ func (m *Manager) hopTo(ctx context.Context, r *request, e *models.Endpoint) (*h
 		return &hop{endpoint: e, url: e.Url}, nil
 	}
 	next := &hop{endpoint: e, url: nodeURL(e.Node), node: m.nodes.get(e.Node)}
+	if why := m.links.lost(next.url); why != "" {
+		return nil, status.Error(codes.Unavailable, why)
+	}
 	if next.node == nil && r.record.GetRequest().GetEndpointUrl() == next.url {
 		next.node = m.nodes.await(ctx, e.Node)
 	}

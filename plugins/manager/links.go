@@ -28,6 +28,7 @@ type link struct {
 	cc     *grpc.ClientConn
 	users  int
 	watch  bool
+	lost   string // why the node there is thought lost; empty: it is not
 	cancel context.CancelFunc
 }
 
@@ -47,6 +48,9 @@ func (l *links) close() {
 
 // use gives the connection to an endpoint; release gives it back.
 func (l *links) use(url string) (cc *grpc.ClientConn, release func(), err error) {
+	if _, ok := bridgeOf(url); ok {
+		return nil, func() {}, nil // it is nowhere else
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := l.by[url]
@@ -58,9 +62,40 @@ func (l *links) use(url string) (cc *grpc.ClientConn, release func(), err error)
 		k = &link{url: url, cc: cc, cancel: func() {}}
 		l.by[url] = k
 	}
+	return k.cc, l.take(k), nil
+}
+
+// take counts one more user of a link; release takes it back. l.mu is held.
+func (l *links) take(k *link) (release func()) {
 	k.users++
-	var once sync.Once
-	return k.cc, func() { once.Do(func() { l.release(k) }) }, nil
+	return sync.OnceFunc(func() { l.release(k) })
+}
+
+// lose notes why the node at the other end is lost. The link stays, and the node is looked
+// for, until release, even when no connection leads there any more.
+func (l *links) lose(k *link, why string) (release func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k.lost = why
+	return l.take(k)
+}
+
+// found notes that the node is there again.
+func (l *links) found(k *link) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k.lost = ""
+}
+
+// lost says why the node that a URL leads to is thought lost, as far as is known here; empty:
+// it is not.
+func (l *links) lost(url string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if k := l.by[url]; k != nil {
+		return k.lost
+	}
+	return ""
 }
 
 func (l *links) dial(url string) (*grpc.ClientConn, error) {
@@ -85,9 +120,9 @@ func (l *links) release(k *link) {
 
 // hold is use for a connection's whole life: it also watches the endpoint.
 func (l *links) hold(url string) (release func(), err error) {
-	_, release, err = l.use(url)
-	if err != nil {
-		return nil, err
+	cc, release, err := l.use(url)
+	if err != nil || cc == nil {
+		return release, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -84,6 +84,7 @@ type Options struct {
 	Path       string               // of connections whose network service names none, see models.CrossConnect
 	OwnNetns   uint64               // inode of the agent's network namespace
 	Tunnels    Tunnels              // nil: this node ends no tunnels
+	Bridges    Bridges              // nil: none answers network services
 	Devices    Devices              // nil: this node has no devices to give away
 	Identity   Identity             // nil: agents of other nodes do not know this one
 	Log        *slog.Logger
@@ -171,7 +172,7 @@ func (m *Manager) Start(context.Context) error {
 	m.done.Go(m.followNodes)
 	m.done.Go(m.followEndpoints)
 	m.done.Go(m.durables.run)
-	m.done.Go(m.durables.publish)
+	m.done.Go(func() { m.durables.statuses.Run(m.run) })
 	m.done.Go(func() {
 		for _, c := range []chan struct{}{m.registry.loaded, m.nodes.loaded} {
 			select {

@@ -29,6 +29,9 @@ func (m *Manager) question(r *request, next *hop) negotiation.Request {
 	if next != nil && next.node != nil {
 		q.Endpoint.Node = next.node
 	}
+	if next != nil && next.bridge() != "" {
+		q.Endpoint.Speaks, q.Endpoint.Workload = []string{models.BridgeMechanism}, false
+	}
 	for _, w := range r.wants {
 		q.Client.Speaks = append(q.Client.Speaks, w.record.Type)
 		if m.Devices != nil && m.Devices.Asks(w.record, r.conn.NetworkService) {
@@ -43,7 +46,7 @@ func (m *Manager) question(r *request, next *hop) negotiation.Request {
 
 // path is the policy for a connection: its network service's or else the node's.
 func (m *Manager) path(r *request) string {
-	if s, _ := m.registry.service(r.conn.NetworkService); s.GetPath() != "" {
+	if s, _ := m.service(r.conn.NetworkService); s.GetPath() != "" {
 		return s.Path
 	}
 	return m.Path

@@ -32,8 +32,8 @@ func newNodes(keys models.Keys) *nodes {
 	return &nodes{prefix: keys.Agents(), by: map[string]*models.Agent{}, last: map[string]string{}, changed: make(chan struct{}), loaded: make(chan struct{})}
 }
 
-// batch takes in what the watch delivers, and names the nodes that have gone.
-func (n *nodes) batch(b store.Batch, log *slog.Logger) (gone []string) {
+// batch takes in what the watch delivers, and names the nodes that have come and gone.
+func (n *nodes) batch(b store.Batch, log *slog.Logger) (come, gone []string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	kept := map[string]bool{}
@@ -50,6 +50,7 @@ func (n *nodes) batch(b store.Batch, log *slog.Logger) (gone []string) {
 		a.Node = name
 		if n.by[name] == nil {
 			log.Debug("node", "node", name, "url", a.Url, "addresses", a.Addresses)
+			come = append(come, name)
 		}
 		n.by[name], n.last[name], kept[name] = a, a.Url, true
 	}
@@ -71,7 +72,7 @@ func (n *nodes) batch(b store.Batch, log *slog.Logger) (gone []string) {
 	n.begin.Do(func() { close(n.loaded) })
 	close(n.changed)
 	n.changed = make(chan struct{})
-	return gone
+	return come, gone
 }
 
 // get gives the agent of a node, nil if none is alive. Nobody may change it.
@@ -111,8 +112,12 @@ func (n *nodes) await(ctx context.Context, name string) *models.Agent {
 // followNodes watches the agents until the manager stops.
 func (m *Manager) followNodes() {
 	err := m.Store.Watch(m.run, m.Keys.Agents(), func(b store.Batch) {
-		for _, name := range m.nodes.batch(b, m.Log) {
+		come, gone := m.nodes.batch(b, m.Log)
+		for _, name := range gone {
 			m.Log.Info("node has gone", "node", name)
+		}
+		if len(come) > 0 {
+			m.nodesCame(come)
 		}
 	})
 	if err != nil && m.run.Err() == nil {

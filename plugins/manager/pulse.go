@@ -45,8 +45,11 @@ func (l *links) followAgent(ctx context.Context, k *link, node string) {
 		if why == "" {
 			continue // the stream has ended by itself
 		}
+		release := l.lose(k, why)
 		l.m.endpointLost(k.url, why)
-		p.returns(ctx)
+		p.returns(ctx, release)
+		l.found(k)
+		release()
 	}
 }
 
@@ -80,12 +83,14 @@ func (p *pulse) beat(ctx context.Context, ended <-chan error) (lost string) {
 	}
 }
 
-// returns waits until the node answers again.
-func (p *pulse) returns(ctx context.Context) {
+// returns waits until the node answers again. One that is not listed any more is sent no
+// request, so it need not be looked for on their account.
+func (p *pulse) returns(ctx context.Context, release func()) {
 	for p.check(ctx, pulseTimeout) != nil {
-		select {
-		case <-time.After(pulseEvery):
-		case <-ctx.Done():
+		if p.m.nodes.get(p.node) == nil {
+			release()
+		}
+		if !pause(ctx, pulseEvery) {
 			return
 		}
 	}
@@ -153,4 +158,16 @@ func (p *pulse) refuses(ctx context.Context, err error) bool {
 		return true
 	}
 	return errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// pause waits and reports whether ctx is still alive.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

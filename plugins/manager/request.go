@@ -237,7 +237,7 @@ func refusedByAll(r *request, refusals []error) error {
 // settlePayload takes the network service's payload where the client names none.
 func (m *Manager) settlePayload(r *request) error {
 	if r.conn.Payload == "" {
-		s, _ := m.registry.service(r.conn.NetworkService)
+		s, _ := m.service(r.conn.NetworkService)
 		r.conn.Payload = s.GetPayload()
 	}
 	if r.conn.Payload == "" {
@@ -282,7 +282,7 @@ func (m *Manager) try(ctx context.Context, r *request, e *models.Endpoint, candi
 	answer, err := m.ask(asked, cc, r, next)
 	if err != nil {
 		if unheard(err) && before != next.url {
-			m.closeEndpoint(r.conn.Clone(), next.url, "") // it may have agreed
+			m.closeEndpoint(r.id, r.conn.Clone(), next.url, "") // it may have agreed
 		}
 		return nil, &refusal{err}
 	}
@@ -293,12 +293,12 @@ func (m *Manager) try(ctx context.Context, r *request, e *models.Endpoint, candi
 		data, err = m.Records.Begin(x)
 	}
 	if err != nil {
-		m.closeEndpoint(answer.conn, next.url, x.GetEndpoint().GetMechanism().GetParameters()[paramNetns])
+		m.closeEndpoint(r.id, answer.conn, next.url, x.GetEndpoint().GetMechanism().GetParameters()[paramNetns])
 		return nil, &refusal{fmt.Errorf("its answer does not fit: %w", err)}
 	}
 	out, err := m.establish(ctx, r, x, data)
-	if err != nil && before != next.url {
-		m.closeEndpoint(answer.conn, next.url, x.Endpoint.Mechanism.Parameters[paramNetns])
+	if err != nil && (before != next.url || next.bridge() != "") {
+		m.closeEndpoint(r.id, answer.conn, next.url, x.Endpoint.Mechanism.Parameters[paramNetns])
 	}
 	if err == nil && r.record != nil && before != next.url {
 		m.leaveEndpoint(r.record)

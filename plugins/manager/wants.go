@@ -45,7 +45,7 @@ func (m *Manager) readWants(ctx context.Context, r *request, preferences []*netw
 	}
 	if len(list) == 0 {
 		for _, o := range m.Agent().GetOffers() {
-			if o.Class == cls.REMOTE || slices.ContainsFunc(list, func(l *networkservice.Mechanism) bool { return l.Type == o.Type }) {
+			if o.Class != "" && o.Class != cls.LOCAL || slices.ContainsFunc(list, func(l *networkservice.Mechanism) bool { return l.Type == o.Type }) {
 				continue
 			}
 			list = append(list, &networkservice.Mechanism{Cls: cls.LOCAL, Type: o.Type})

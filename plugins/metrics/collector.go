@@ -26,6 +26,7 @@ type Counters struct {
 type Sources struct {
 	Engine        Engine
 	CrossConnects func() []crossconnect.Event
+	Bridges       func() []*models.BridgeStatus // that the node has members of
 	// Counters of both sides, nil where unknown. It may read the dataplane.
 	Counters func(x *models.CrossConnect) (client, endpoint *Counters)
 	StoreUp  func() error
@@ -60,6 +61,9 @@ var (
 	up          = desc("dataplane_up", "1 while the dataplane answers.", "dataplane")
 	restarts    = desc("dataplane_restarts_total", "How often the dataplane was found restarted.")
 
+	bridgeUp         = desc("bridge_up", "1 while the bridge is as wanted on this node.", "bridge")
+	bridgeMembers    = desc("bridge_members", "Members of the bridge on this node.", "bridge")
+	bridgePeers      = desc("bridge_peers", "Other nodes that tunnels of the bridge lead to.", "bridge")
 	devices          = desc("devices", "Virtual functions of a pool.", "pool")
 	devicesAllocated = desc("devices_allocated", "Virtual functions of a pool that a connection has.", "pool")
 	devicesUnhealthy = desc("devices_unhealthy", "Virtual functions of a pool that cannot be given away.", "pool")
@@ -103,6 +107,11 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	counter(restarts, times)
 	c.pools(gauge)
 
+	for _, b := range c.Bridges() {
+		gauge(bridgeUp, boolean(b.GetState() == models.State_UP), b.GetName())
+		gauge(bridgeMembers, float64(b.GetMembers()), b.GetName())
+		gauge(bridgePeers, float64(b.GetPeers()), b.GetName())
+	}
 	byForm := map[[4]string]int{}
 	for _, e := range c.CrossConnects() {
 		x := e.Desired

@@ -14,6 +14,8 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3rpc"
+	"go.etcd.io/etcd/server/v3/proxy/grpcproxy/adapter"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -100,7 +102,7 @@ func (c embedded) connect(ctx context.Context) (_ *session, err error) {
 	client := v3client.New(etcd.Server)
 	undo = append(undo, func() { client.Close() })
 	ses := newSession()
-	ses.client = client
+	ses.client, ses.leases = client, adapter.LeaseServerToLeaseClient(v3rpc.NewLeaseServer(etcd.Server))
 	ses.reads = []clientv3.OpOption{clientv3.WithSerializable()} // the only member has seen every write that was acknowledged
 	ses.writable = room.admit
 	ses.revision = etcd.Server.KV().Rev()

@@ -3,12 +3,16 @@ package store
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"net"
 	"strings"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 )
 
@@ -19,10 +23,16 @@ const (
 	probeEvery   = 3 * time.Second
 	probeTimeout = 2 * time.Second
 
-	// gRPC's own keepalive sees to connections that only watches use. 10 s is the least
-	// that gRPC's client allows (google.golang.org/grpc/keepalive, ClientParameters.Time).
-	keepaliveTime    = 10 * time.Second
-	keepaliveTimeout = 3 * time.Second
+	// gRPC's own keepalive sees to connections that only watches use, to a server that hangs.
+	// 10 s is the least that gRPC's client allows (google.golang.org/grpc/keepalive,
+	// ClientParameters.Time).
+	keepaliveTime = 10 * time.Second
+	// keepaliveTimeout is also how long the kernel waits for anything from the other host
+	// (tcp(7), TCP_USER_TIMEOUT, which gRPC sets to it): longer than three packets are lost.
+	keepaliveTimeout = 2 * time.Second
+	// tcpKeepalive is how often the kernel asks the other host while nothing else is sent: the
+	// member on which a watch is may be cut off, and the watch goes on with another.
+	tcpKeepalive = time.Second
 )
 
 // external is an etcd elsewhere.
@@ -37,6 +47,10 @@ func (c external) connect(ctx context.Context) (*session, error) {
 			return nil, errTemporary{err} // readable when the store was opened
 		}
 	}
+	options := []grpc.DialOption{grpc.WithChainUnaryInterceptor(failFast)}
+	if !strings.HasPrefix(c.Endpoints[0], "unix:") {
+		options = append(options, grpc.WithContextDialer(dialTCP))
+	}
 	ses := newSession()
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:            c.Endpoints,
@@ -48,7 +62,7 @@ func (c external) connect(ctx context.Context) (*session, error) {
 		Username:             c.Username,
 		Password:             c.Password,
 		Context:              ses.ctx,
-		DialOptions:          []grpc.DialOption{grpc.WithChainUnaryInterceptor(failFast)},
+		DialOptions:          options,
 		Logger:               zap.NewNop(), // what fails comes back as an error and is logged once
 	})
 	if err != nil {
@@ -61,11 +75,16 @@ func (c external) connect(ctx context.Context) (*session, error) {
 		client.Close()
 		return nil, errTemporary{err}
 	}
-	ses.client = client
+	ses.client, ses.leases = client, pb.NewLeaseClient(client.ActiveConnection())
 	ses.revision = p.revision
 	ses.serve = func(func(error)) error { return p.serve(ses) }
 	ses.close = func() { client.Close() }
 	return ses, nil
+}
+
+func dialTCP(ctx context.Context, address string) (net.Conn, error) {
+	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: tcpKeepalive, Interval: tcpKeepalive}}
+	return d.DialContext(ctx, "tcp", address)
 }
 
 // failFast makes a request that finds no connection fail, and say why. etcd's client would
@@ -95,6 +114,9 @@ func (p *prober) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	r, err := p.client.Get(ctx, p.key, clientv3.WithKeysOnly())
+	if errors.Is(err, context.DeadlineExceeded) || code(err) == codes.DeadlineExceeded {
+		return errLate
+	}
 	if err != nil {
 		return unavailable("%s", reason(err))
 	}
@@ -105,7 +127,12 @@ func (p *prober) probe(ctx context.Context) error {
 	return nil
 }
 
-// serve returns when etcd no longer answers.
+// errLate is what an etcd that hangs gives, and one that has too much to do.
+var errLate = unavailable("no answer in time")
+
+// serve returns when etcd no longer answers. One that is late and has told of a change, or
+// renewed a lease, in the meantime is busy: if the session ended, all that is watched would be
+// read again, by every agent, and it had more to do.
 func (p *prober) serve(ses *session) error {
 	conn := p.client.ActiveConnection()
 	go func() {
@@ -123,9 +150,12 @@ func (p *prober) serve(ses *session) error {
 				continue
 			}
 		}
-		if err := p.probe(ses.ctx); err != nil {
+		err := p.probe(ses.ctx)
+		switch {
+		case err == nil:
+			ses.answered()
+		case !errors.Is(err, errLate) || ses.quiet() >= probeTimeout:
 			return err
 		}
-		ses.answered()
 	}
 }

@@ -4,15 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"log/slog"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
-
-// releaseTimeout bounds the delete of a key that is no longer held.
-const releaseTimeout = 2 * time.Second
 
 // leastTTL is more than the least time to live that etcd grants, in seconds: that is 1.5
 // of its election timeouts (lease.LessorConfig.MinLeaseTTL).
@@ -32,8 +28,8 @@ func (s *Store) PutLeased(ctx context.Context, key string, value []byte, ttl tim
 // is ErrTaken or ErrConflict. A nil mine takes the key from anyone.
 func (s *Store) Claim(ctx context.Context, key string, value []byte, ttl time.Duration, mine func(value []byte) bool) (revision int64, err error) {
 	err = s.do(ctx, "put", key, func(ctx context.Context, ses *session) error {
-		var err error
-		revision, err = s.putLeased(ctx, ses, key, value, seconds(ttl), mine)
+		c, err := s.putLeased(ctx, ses, key, value, seconds(ttl), mine)
+		revision = c.revision
 		s.saw(revision)
 		return err
 	})
@@ -44,10 +40,17 @@ func seconds(ttl time.Duration) int64 {
 	return max(1, int64((ttl+time.Second-1)/time.Second))
 }
 
-func (s *Store) putLeased(ctx context.Context, ses *session, key string, value []byte, ttl int64, mine func([]byte) bool) (int64, error) {
+// claimed is a key that is on its lease.
+type claimed struct {
+	lease    clientv3.LeaseID
+	revision int64 // of the key's last write
+	seen     int64 // of etcd, at which all this is so
+}
+
+func (s *Store) putLeased(ctx context.Context, ses *session, key string, value []byte, ttl int64, mine func([]byte) bool) (claimed, error) {
 	r, err := ses.client.Get(ctx, key, ses.reads...)
 	if err != nil {
-		return 0, err
+		return claimed{}, err
 	}
 	var old clientv3.LeaseID
 	var unless []clientv3.Cmp // the put fails unless all are so
@@ -55,7 +58,7 @@ func (s *Store) putLeased(ctx context.Context, ses *session, key string, value [
 		var revision int64 // of what was read; none is 0
 		if len(r.Kvs) > 0 {
 			if !mine(r.Kvs[0].Value) {
-				return 0, ErrTaken
+				return claimed{}, ErrTaken
 			}
 			revision = r.Kvs[0].ModRevision
 		}
@@ -66,15 +69,15 @@ func (s *Store) putLeased(ctx context.Context, ses *session, key string, value [
 		old = clientv3.LeaseID(kv.Lease)
 		renewed, err := renew(ctx, ses, old, ttl)
 		if err != nil {
-			return 0, err
+			return claimed{}, err
 		}
 		if renewed && bytes.Equal(kv.Value, value) {
-			return kv.ModRevision, nil
+			return claimed{old, kv.ModRevision, r.Header.Revision}, nil
 		}
 		if renewed {
-			revision, err := putOnLease(ctx, ses, key, value, old, unless)
+			c, err := putOnLease(ctx, ses, key, value, old, unless)
 			if !errors.Is(err, rpctypes.ErrLeaseNotFound) {
-				return revision, err
+				return c, err
 			}
 		}
 	}
@@ -98,37 +101,37 @@ func renew(ctx context.Context, ses *session, id clientv3.LeaseID, ttl int64) (b
 }
 
 // putNewLease gives the key a new lease; the old one goes.
-func (s *Store) putNewLease(ctx context.Context, ses *session, key string, value []byte, ttl int64, old clientv3.LeaseID, unless []clientv3.Cmp) (int64, error) {
+func (s *Store) putNewLease(ctx context.Context, ses *session, key string, value []byte, ttl int64, old clientv3.LeaseID, unless []clientv3.Cmp) (claimed, error) {
 	if err := ses.writable(); err != nil {
 		ses.look()
-		return 0, err
+		return claimed{}, err
 	}
 	lease, err := ses.client.Grant(ctx, ttl)
 	if err != nil {
-		return 0, err
+		return claimed{}, err
 	}
-	revision, err := putOnLease(ctx, ses, key, value, lease.ID, unless)
+	c, err := putOnLease(ctx, ses, key, value, lease.ID, unless)
 	if err != nil {
 		s.dropLease(ctx, ses, lease.ID)
-		return 0, err
+		return claimed{}, err
 	}
 	s.dropLease(ctx, ses, old)
-	return revision, nil
+	return c, nil
 }
 
-func putOnLease(ctx context.Context, ses *session, key string, value []byte, id clientv3.LeaseID, unless []clientv3.Cmp) (int64, error) {
+func putOnLease(ctx context.Context, ses *session, key string, value []byte, id clientv3.LeaseID, unless []clientv3.Cmp) (claimed, error) {
 	if err := ses.writable(); err != nil {
 		ses.look()
-		return 0, err
+		return claimed{}, err
 	}
 	r, err := ses.client.Txn(ctx).If(unless...).Then(clientv3.OpPut(key, string(value), clientv3.WithLease(id))).Commit()
 	switch {
 	case err != nil:
-		return 0, err
+		return claimed{}, err
 	case !r.Succeeded:
-		return 0, ErrConflict
+		return claimed{}, ErrConflict
 	}
-	return r.Header.Revision, nil
+	return claimed{id, r.Header.Revision, r.Header.Revision}, nil
 }
 
 // dropLease revokes a lease on which no key is left. When that fails, the lease expires by
@@ -144,70 +147,4 @@ func (s *Store) dropLease(ctx context.Context, ses *session, id clientv3.LeaseID
 	if err != nil {
 		s.log.Debug("a lease is left to expire", "lease", int64(id), "err", err)
 	}
-}
-
-// Hold keeps a key in etcd while ctx lasts: on a lease of ttl that is renewed three times
-// in that time, written again when etcd has lost it, and deleted at the end. The key's
-// value is the newest that came from values (which is not to be closed); before the first
-// there is no key.
-//
-// Hold returns when ctx ends or the store is closed. What goes wrong in between is logged
-// and tried again; but where another has the key, as mine says (see Claim), Hold returns
-// ErrTaken and leaves it.
-func (s *Store) Hold(ctx context.Context, key string, ttl time.Duration, values <-chan []byte, mine func([]byte) bool) error {
-	var value []byte
-	select {
-	case value = <-values:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-s.ctx.Done():
-		return errClosed()
-	}
-	for {
-		changed := s.Changed() // asked for first, so that etcd's return during the attempt is not missed
-		wait := ttl / 3
-		switch err := s.renewHeld(ctx, key, value, ttl, mine); {
-		case errors.Is(err, ErrTaken):
-			return err
-		case err != nil:
-			wait = min(wait, maxPause)
-		}
-		select {
-		case value = <-values:
-		case <-changed:
-		case <-time.After(wait):
-		case <-ctx.Done():
-			s.release(ctx, key)
-			return ctx.Err()
-		case <-s.ctx.Done():
-			return errClosed()
-		}
-	}
-}
-
-func (s *Store) renewHeld(ctx context.Context, key string, value []byte, ttl time.Duration, mine func([]byte) bool) error {
-	bound, cancel := context.WithTimeout(ctx, ttl)
-	defer cancel()
-	_, err := s.Claim(bound, key, value, ttl, mine)
-	if err != nil && ctx.Err() == nil {
-		s.log.Log(ctx, levelOf(err), "a held key could not be renewed", "key", key, "err", err)
-	}
-	return err
-}
-
-// release deletes a key that was held; if that fails, the lease lets it go.
-func (s *Store) release(ctx context.Context, key string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
-	defer cancel()
-	if _, err := s.Delete(ctx, key); err != nil {
-		s.log.Log(ctx, levelOf(err), "a held key is left to expire", "key", key, "err", err)
-	}
-}
-
-// levelOf is that of a failure's log line: that etcd is away has been said once already.
-func levelOf(err error) slog.Level {
-	if errors.Is(err, ErrUnavailable) {
-		return slog.LevelDebug
-	}
-	return slog.LevelWarn
 }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -21,6 +22,7 @@ const (
 // start with a new snapshot. Nothing is carried over, so nothing can be missed.
 type session struct {
 	client   *clientv3.Client
+	leases   pb.LeaseClient      // for the stream by which a held key's lease is renewed
 	reads    []clientv3.OpOption // of every read
 	writable func() error        // nil, or why a write cannot be tried
 	revision int64               // at the start
@@ -76,7 +78,7 @@ func (ses *session) list(ctx context.Context, prefix string) ([]KV, int64, error
 }
 
 func asKV(kv *mvccpb.KeyValue) KV {
-	return KV{Key: string(kv.Key), Value: kv.Value, Revision: kv.ModRevision}
+	return KV{Key: string(kv.Key), Value: kv.Value, Revision: kv.ModRevision, Created: kv.CreateRevision}
 }
 
 // errTemporary marks an error of connect that may go away by itself.

@@ -17,6 +17,7 @@ type KV struct {
 	Key      string
 	Value    []byte // shared with others: not to be changed
 	Revision int64  // of the last write of this key (etcd's mod_revision)
+	Created  int64  // revision of its first write since it was absent (create_revision)
 }
 
 // Store is a connection to etcd that outlives etcd's absences. All methods may be called
@@ -93,29 +94,27 @@ const MaxWrite = 128
 // Write puts and deletes several keys at once, all or none, for the price of one. No key
 // may be given twice. Of the KVs only key and value count.
 func (s *Store) Write(ctx context.Context, puts []KV, deletes []string) (revision int64, err error) {
-	var ops []clientv3.Op
-	for _, kv := range puts {
-		ops = append(ops, clientv3.OpPut(kv.Key, string(kv.Value)))
-	}
-	for _, key := range deletes {
-		ops = append(ops, clientv3.OpDelete(key))
-	}
+	ops := operations(puts, deletes)
 	if len(ops) == 0 {
 		return 0, nil
 	}
-	return s.write(ctx, "write", "several keys", func(ctx context.Context, ses *session) (int64, error) {
-		r, err := ses.client.Txn(ctx).Then(ops...).Commit()
-		if err != nil {
-			return 0, err
-		}
-		return r.Header.Revision, nil
-	})
+	return s.txn(ctx, "write", "several keys", nil, ops, nil)
 }
 
 // Create writes a key that is not there yet; if it is, the error is ErrExists.
 func (s *Store) Create(ctx context.Context, key string, value []byte) (revision int64, err error) {
 	absent := clientv3.Compare(clientv3.CreateRevision(key), "=", 0)
 	return s.putIf(ctx, "create", key, value, absent, ErrExists)
+}
+
+// WriteIf is Write if each key of same still has the revision given there, 0: is still absent.
+// If one has not, the error is ErrConflict.
+func (s *Store) WriteIf(ctx context.Context, same, puts []KV, deletes []string) (revision int64, err error) {
+	var conds []clientv3.Cmp
+	for _, kv := range same {
+		conds = append(conds, clientv3.Compare(clientv3.ModRevision(kv.Key), "=", kv.Revision))
+	}
+	return s.txn(ctx, "write", "several keys", conds, operations(puts, deletes), ErrConflict)
 }
 
 // Replace writes a key that still has the given revision; if it was changed or deleted
@@ -126,8 +125,13 @@ func (s *Store) Replace(ctx context.Context, key string, value []byte, revision 
 }
 
 func (s *Store) putIf(ctx context.Context, what, key string, value []byte, cond clientv3.Cmp, otherwise error) (int64, error) {
+	return s.txn(ctx, what, key, []clientv3.Cmp{cond}, []clientv3.Op{clientv3.OpPut(key, string(value))}, otherwise)
+}
+
+// txn does all of ops if all of conds hold; else the error is otherwise.
+func (s *Store) txn(ctx context.Context, what, key string, conds []clientv3.Cmp, ops []clientv3.Op, otherwise error) (int64, error) {
 	return s.write(ctx, what, key, func(ctx context.Context, ses *session) (int64, error) {
-		r, err := ses.client.Txn(ctx).If(cond).Then(clientv3.OpPut(key, string(value))).Commit()
+		r, err := ses.client.Txn(ctx).If(conds...).Then(ops...).Commit()
 		if err != nil {
 			return 0, err
 		}
@@ -136,6 +140,16 @@ func (s *Store) putIf(ctx context.Context, what, key string, value []byte, cond 
 		}
 		return r.Header.Revision, nil
 	})
+}
+
+func operations(puts []KV, deletes []string) (ops []clientv3.Op) {
+	for _, kv := range puts {
+		ops = append(ops, clientv3.OpPut(kv.Key, string(kv.Value)))
+	}
+	for _, key := range deletes {
+		ops = append(ops, clientv3.OpDelete(key))
+	}
+	return ops
 }
 
 // Delete removes a key and returns the revision of that. An absent key is no error; the

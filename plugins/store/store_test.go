@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -181,5 +182,29 @@ func TestWriteIsAllOrNothing(t *testing.T) {
 	}
 	if revision, err := s.Write(t.Context(), nil, nil); revision != 0 || err != nil {
 		t.Errorf("nothing to write: %d, %v", revision, err)
+	}
+}
+
+func TestAWriteThatDependsOnOthersIsAllOrNothing(t *testing.T) {
+	s := open(t, Config{DataDir: t.TempDir(), Log: testLog(t)})
+	kv := func(key, value string) KV { return KV{Key: key, Value: []byte(value)} }
+	old := mustPut(t, s, "/c/old", "old")
+	first, err := s.WriteIf(t.Context(), []KV{{Key: "/c/a"}, {Key: "/c/old", Revision: old}}, []KV{kv("/c/a", "1"), kv("/c/b", "1")}, []string{"/c/old"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, same := range [][]KV{{{Key: "/c/a"}}, {{Key: "/c/c"}, {Key: "/c/b", Revision: old}}, {{Key: "/c/old", Revision: old}}} {
+		if _, err := s.WriteIf(t.Context(), same, []KV{kv("/c/c", "2")}, []string{"/c/a"}); !errors.Is(err, ErrConflict) {
+			t.Errorf("%v: %v", same, err)
+		}
+	}
+	again := mustPut(t, s, "/c/a", "3")
+	kvs, _, err := s.List(t.Context(), "/c/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []KV{{"/c/a", []byte("3"), again, first}, {"/c/b", []byte("1"), first, first}}
+	if !reflect.DeepEqual(kvs, want) {
+		t.Errorf("%v, want %v", kvs, want)
 	}
 }

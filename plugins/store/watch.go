@@ -84,8 +84,10 @@ func (s *Store) follow(ctx context.Context, ses *session, prefix string, f func(
 		ses.answered()
 		f(b)
 	}
-	return errors.New("the stream of changes has ended")
+	return errStreamEnded
 }
+
+var errStreamEnded = errors.New("the stream of changes has ended")
 
 // batch makes one of events, which are in order; of several of one key the last counts.
 func batch(events []*clientv3.Event) Batch {

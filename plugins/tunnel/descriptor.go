@@ -141,7 +141,7 @@ func (d descriptor[T]) note(t T) string {
 }
 
 // list gives all tunnels of the kind and all interfaces.
-func (d descriptor[T]) list(ctx context.Context) ([]Found[T], map[vppapi.Index]vppapi.Interface, error) {
+func (d descriptor[T]) list(ctx context.Context) ([]vppapi.Tunnel[T], map[vppapi.Index]vppapi.Interface, error) {
 	all, err := d.vpp().Interfaces(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -241,7 +241,7 @@ func (d descriptor[T]) Retrieve(ctx context.Context, want iter.Seq2[string, Inte
 }
 
 // describe tells what a tunnel is, if it is ours.
-func (d descriptor[T]) describe(f Found[T], i vppapi.Interface, notes map[string]string) (Interface[T], bool) {
+func (d descriptor[T]) describe(f vppapi.Tunnel[T], i vppapi.Interface, notes map[string]string) (Interface[T], bool) {
 	spec := Interface[T]{Tag: i.Tag, Tunnel: f.Tunnel, MTU: i.MTU, MAC: i.MAC, broken: !i.AdminUp}
 	if i.Tag == "" {
 		spec.Tag, spec.broken = notes[d.note(f.Tunnel)], true

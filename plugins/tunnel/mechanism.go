@@ -15,7 +15,7 @@ type Maker[T comparable] struct {
 	Plugin vppapi.Plugin
 	Create func(*vppapi.Client, context.Context, T) (vppapi.Index, error)
 	Delete func(*vppapi.Client, context.Context, vppapi.Index, T) error
-	List   func(*vppapi.Client, context.Context) ([]Found[T], error)
+	List   func(*vppapi.Client, context.Context) ([]vppapi.Tunnel[T], error)
 	// Collide tells whether VPP cannot have both.
 	Collide func(a, b T) bool
 	// Show says in words what VPP tells a tunnel apart by, and nothing secret.
@@ -24,12 +24,6 @@ type Maker[T comparable] struct {
 	Local func(T) netip.Addr
 	// Complete fills in what VPP does not tell of a tunnel that was found; nil: it tells all.
 	Complete func(found *T, want T)
-}
-
-// Found is a tunnel as VPP lists it.
-type Found[T comparable] struct {
-	Index  vppapi.Index
-	Tunnel T
 }
 
 // Port is how VPP sees a tunnel that it is to join with something.
@@ -125,6 +119,17 @@ func (m *Mechanism[T]) Attach(x *models.CrossConnect, side models.Side) (models.
 		port.Addresses = Hops()
 	}
 	return port, []reconcile.Value{{Key: port.Key, Spec: spec}}, nil
+}
+
+// Between renders a tunnel of Ethernet frames with mtu bytes of payload that is no side of a
+// cross-connect: VPP shows it under an id that none can have.
+func (m *Mechanism[T]) Between(id string, t T, mtu int) (models.Port, reconcile.Value) {
+	spec := Interface[T]{Tag: models.Tag(id, models.EndpointSide), Tunnel: t}
+	if mtu != 0 {
+		spec.MTU = mtu + ethernetHeader
+	}
+	port := models.Port{Key: m.key(id, models.EndpointSide), Tag: spec.Tag, Ethernet: true}
+	return port, reconcile.Value{Key: port.Key, Spec: spec}
 }
 
 func (m *Mechanism[T]) key(id string, side models.Side) string {

@@ -146,6 +146,9 @@ func (r *Room) accept(id string, m *models.Mechanism, from *models.Agent, payloa
 		return nil, err
 	}
 	claims := k.Claims(p, at)
+	if len(k.Parameters()) == 0 && at.Remote.Less(at.Local) {
+		r.yield(claims)
+	}
 	if err := r.claims.check(id, claims); err != nil {
 		return nil, fmt.Errorf("on node %s, %w", r.o.Node, err)
 	}
@@ -153,6 +156,18 @@ func (r *Room) accept(id string, m *models.Mechanism, from *models.Agent, payloa
 	r.claims.set(r.claims.byRequest, id, claims)
 	r.agreed[id] = mechanism(k, p)
 	return mechanism(k, maps.Clone(p)), nil
+}
+
+// yield gives up what this node holds for a proposal that is not agreed, for a node that asks
+// for the same: where there can be one tunnel between two addresses and both nodes propose it
+// at the same moment, both would refuse. The lower address wins, which both see alike.
+func (r *Room) yield(wanted []string) {
+	same := func(claim string) bool { return slices.Contains(wanted, claim) }
+	for id := range r.proposed {
+		if held := r.claims.byRequest[id]; r.agreed[id] == nil && slices.ContainsFunc(held, same) {
+			r.claims.set(r.claims.byRequest, id, slices.DeleteFunc(slices.Clone(held), same))
+		}
+	}
 }
 
 // dst settles at which of our addresses the tunnel ends.
@@ -198,6 +213,17 @@ func (r *Room) Agreed(id string, answered *models.Mechanism, to *models.Agent) e
 	if far := addressesOf(to); !slices.Contains(far, at.Remote) {
 		return fmt.Errorf("node %s has answered %s with %s %s, which is not a tunnel address of it; it has %s", to.GetNode(), answered.GetType(), DstIP, at.Remote, list(far))
 	}
+	claims := k.Claims(p, at) // held since they were proposed, unless they were given up
+	if err := r.claims.check(id, claims); err != nil {
+		return fmt.Errorf("on node %s, meanwhile, %w", r.o.Node, err)
+	}
+	r.claims.set(r.claims.byRequest, id, union(r.claims.byRequest[id], claims))
 	r.agreed[id] = mechanism(k, maps.Clone(p))
 	return nil
+}
+
+func union(a, b []string) []string {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
 }

@@ -58,7 +58,9 @@ type live struct {
 	vpp        bool
 	kernel     bool
 	vppUnknown bool // VPP could not be asked
-	mtu        int
+	mtu        int  // as it was seen last
+	everVPP    bool
+	everKernel bool
 }
 
 // New returns a Room that knows no kind of tunnel yet, and nothing of its addresses before
@@ -116,6 +118,12 @@ func (r *Room) Look(ctx context.Context) (changed bool) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for i, old := range r.live {
+		now[i].everVPP, now[i].everKernel = old.everVPP || now[i].vpp, old.everKernel || now[i].kernel
+		if now[i].mtu == 0 {
+			now[i].mtu = old.mtu
+		}
+	}
 	changed = !slices.Equal(now, r.live)
 	r.live = now
 	return changed
@@ -131,6 +139,24 @@ func (r *Room) Addresses() (all []string) {
 		}
 	}
 	return all
+}
+
+// At gives the addresses that are VPP's, or the kernel's, best first, and the MTU of what is
+// between the nodes, in bytes; 0: not known. What was seen once counts while it is away: VPP
+// may be restarting, and what its tunnels lead to is to be left alone.
+func (r *Room) At(vpp bool) (all []netip.Addr, mtu int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	mtu = r.o.MTU
+	for _, l := range r.live {
+		if vpp && (l.everVPP || l.vppUnknown) || !vpp && l.everKernel {
+			all = append(all, l.address)
+			if l.mtu > 0 && (mtu == 0 || l.mtu < mtu) {
+				mtu = l.mtu
+			}
+		}
+	}
+	return all, mtu
 }
 
 // Underlay is the MTU of what is between the nodes, in bytes; 0: not known.

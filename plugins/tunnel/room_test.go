@@ -2,6 +2,7 @@ package tunnel_test
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"testing"
@@ -216,6 +217,63 @@ func TestPairsAreTaken(t *testing.T) {
 	if _, err := a.Propose("c3", []string{"IPIP"}, b.published(), models.IP); err != nil {
 		t.Error(err)
 	}
+}
+
+// Two nodes that propose the only tunnel between them to each other at the same moment: one of
+// both gets it, and the other is told by which connection it is taken.
+func TestOfTwoThatProposeAtOnceOneWins(t *testing.T) {
+	a, b := newNode(t, "a", "10.0.0.1"), newNode(t, "b", "10.0.0.2")
+	for _, lowerFirst := range []bool{true, false} {
+		types := []string{"IPIP", "GRE"}
+		low, err1 := a.Propose("low", types, b.published(), models.IP)
+		high, err2 := b.Propose("high", types, a.published(), models.IP)
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		var won *models.Mechanism
+		lower := func() { won, err1 = b.Accept("low", low[0], a.published(), models.IP) }
+		if lowerFirst {
+			lower()
+		}
+		_, err2 = a.Accept("high", high[0], b.published(), models.IP)
+		wants(t, "the higher address", err2, `IPIP from 10.0.0.1 to 10.0.0.2 is taken by connection "low"`)
+		if !lowerFirst {
+			lower()
+		}
+		if err1 != nil || a.Agreed("low", won, b.published()) != nil {
+			t.Errorf("the lower address: %v", err1)
+		}
+		wants(t, "what was given up", b.Agreed("high", high[0], a.published()), `taken by connection "low"`)
+		if done, err := first("high", high[1:], b, a, models.IP); err != nil || b.Agreed("high", done, a.published()) != nil {
+			t.Errorf("the next kind: %v", err)
+		}
+		for _, n := range []*node{a, b} {
+			n.Release("low")
+			n.Release("high")
+		}
+	}
+}
+
+// What is agreed or on record is not taken back.
+func TestWhatIsAgreedIsNotYielded(t *testing.T) {
+	a, b := newNode(t, "a", "10.0.0.1"), newNode(t, "b", "10.0.0.2")
+	all, err := b.Propose("c1", []string{"IPIP"}, a.published(), models.IP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done, err := a.Accept("c1", all[0], b.published(), models.IP)
+	if err == nil {
+		err = b.Agreed("c1", done, a.published())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := mechanismOf("IPIP", "src_ip", "10.0.0.1")
+	_, err = b.Accept("c2", ask, a.published(), models.IP)
+	wants(t, "agreed", err, `taken by connection "c1"`)
+	b.record("c1", models.IP, models.EndpointSide, done)
+	_, err = b.Accept("c2", ask, a.published(), models.IP)
+	wants(t, "on record", err, `taken by connection "c1"`)
 }
 
 // A refresh, also after a restart of both agents, is the tunnel that is on record.

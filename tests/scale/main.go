@@ -20,18 +20,18 @@ import (
 )
 
 type settings struct {
-	agents, services, connections, parallel int
-	takes, idle, ttl                        time.Duration
+	agents, endpoints, connections, parallel int
+	takes, idle, ttl                         time.Duration
 }
 
 func main() {
 	var s settings
 	flag.IntVar(&s.agents, "agents", 1000, "simulated agents")
-	flag.IntVar(&s.services, "services", 100, "network services, each with an endpoint on every agents/services-th node")
-	flag.IntVar(&s.connections, "connections", 3000, "connections to be made, each between two nodes")
+	flag.IntVar(&s.endpoints, "endpoints", 10, "of each network service; every node has one")
+	flag.IntVar(&s.connections, "connections", 1000, "connections to be made, each between two nodes")
 	flag.IntVar(&s.parallel, "parallel", 32, "of them at the same time")
 	flag.DurationVar(&s.takes, "takes", time.Millisecond, "what the dataplane takes for one change")
-	flag.DurationVar(&s.ttl, "ttl", 30*time.Second, "of the leases by which agents are listed; a real agent's is 2 s")
+	flag.DurationVar(&s.ttl, "ttl", 30*time.Second, "of the leases by which agents are listed: node.lease")
 	flag.DurationVar(&s.idle, "idle", 15*time.Second, "how long nothing is asked for")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -54,6 +54,9 @@ type simulation struct {
 }
 
 func simulate(ctx context.Context, s settings) (err error) {
+	if err := s.descriptors(); err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("/tmp", "pbs-")
 	if err != nil {
 		return err
@@ -69,10 +72,34 @@ func simulate(ctx context.Context, s settings) (err error) {
 		return err
 	}
 	defer func() { _ = sim.etcd.process.Kill() }() // nothing of it is needed any more
-	for _, step := range []func(context.Context) error{sim.start, sim.idleness, sim.register, sim.connect, sim.lose} {
+	for _, step := range []func(context.Context) error{sim.start, sim.idleness, sim.register, sim.connect} {
 		if err := step(ctx); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// Descriptors of this process: those of an agent with its endpoint and its workload, and
+// those of a connection, for which the two agents have one connection to each other each.
+const (
+	agentFiles      = 12
+	connectionFiles = 4
+)
+
+// descriptors sees to it that there are enough.
+func (s settings) descriptors() error {
+	need := uint64(s.agents*agentFiles + s.connections*connectionFiles)
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return err
+	}
+	if l.Cur >= need {
+		return nil
+	}
+	l.Cur, l.Max = need, max(l.Max, need)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return fmt.Errorf("%d open files are needed, for which this process has no right (%w); set ulimit -n, or fewer -agents or -connections", need, err)
 	}
 	return nil
 }

@@ -39,8 +39,6 @@ type node struct {
 	engine  *reconcile.Engine
 	records *crossconnect.Plugin
 	manager *manager.Manager
-	servers []*grpc.Server
-	stop    context.CancelFunc
 	ttl     time.Duration // of its lease
 }
 
@@ -98,8 +96,7 @@ func (n *node) identify(s *simulation, log *slog.Logger) (err error) {
 
 // start starts the rooms in the agent's order and waits until the node is ready.
 func (n *node) start(ctx context.Context) error {
-	var run context.Context
-	run, n.stop = context.WithCancel(context.Background())
+	run := context.Background()
 	if err := n.records.Start(run); err != nil {
 		return err
 	}
@@ -127,28 +124,11 @@ func (n *node) start(ctx context.Context) error {
 	}
 	server := grpc.NewServer(grpc.Creds(fdpass.Credentials()))
 	n.manager.Register(server)
-	n.serve(server, l)
+	go server.Serve(l)
 	agents := grpc.NewServer(grpc.Creds(n.identity.Server()))
 	n.manager.RegisterPeers(agents)
-	n.serve(agents, n.peers)
+	go agents.Serve(n.peers)
 	return nil
-}
-
-func (n *node) serve(server *grpc.Server, l net.Listener) {
-	n.servers = append(n.servers, server)
-	go server.Serve(l)
-}
-
-// die ends the node as a power cut does: nothing is taken back.
-func (n *node) die() {
-	for _, s := range n.servers {
-		s.Stop()
-	}
-	n.store.Close()
-	n.stop()
-	n.manager.Stop()
-	n.records.Stop()
-	n.engine.Stop()
 }
 
 // dial gives a workload's connection to the node's agent.

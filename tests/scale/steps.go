@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -119,7 +117,9 @@ func (s *simulation) again(ctx context.Context, try func() error) error {
 }
 
 // service is that of a node's endpoint.
-func (s *simulation) service(i int) string { return fmt.Sprintf("s%d", i%s.services) }
+func (s *simulation) service(i int) string {
+	return fmt.Sprintf("s%d", i%max(1, s.agents/s.endpoints))
+}
 
 // connect makes connections between nodes.
 func (s *simulation) connect(ctx context.Context) error {
@@ -169,45 +169,4 @@ func (s *simulation) connect(ctx context.Context) error {
 	s.row("sent by etcd for a connection", "%.0f B", l.of(sentBytes)/c)
 	s.row("etcd's time for a connection", "%.2f ms", 1e3*l.of(cpuSeconds)/c)
 	return nil
-}
-
-// lose has one node die: its connections move to other endpoints of their services.
-func (s *simulation) lose(ctx context.Context) error {
-	dead := s.nodes[1]
-	var moved int
-	l, err := s.etcd.during(func() error {
-		before, err := s.leadingTo(ctx, dead)
-		if err != nil {
-			return err
-		}
-		moved = before
-		dead.die()
-		for {
-			left, err := s.leadingTo(ctx, dead)
-			if err != nil || left == 0 {
-				return err
-			}
-			select {
-			case <-time.After(50 * time.Millisecond): // a poll, from outside
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-	})
-	if err != nil {
-		return err
-	}
-	s.row(fmt.Sprintf("a node dies: its %d connections are on others after", moved), "%.1f s", l.took.Seconds())
-	return nil
-}
-
-// leadingTo counts the records of other nodes that lead to one.
-func (s *simulation) leadingTo(ctx context.Context, n *node) (count int, err error) {
-	kvs, _, err := s.nodes[0].store.List(ctx, n.keys.Prefix+"nodes/")
-	for _, kv := range kvs {
-		if !strings.HasPrefix(kv.Key, n.keys.CrossConnects()) && bytes.Contains(kv.Value, []byte(`"node://`+n.name+`"`)) {
-			count++
-		}
-	}
-	return count, err
 }

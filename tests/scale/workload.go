@@ -36,7 +36,7 @@ func newEndpoint(ctx context.Context, n *node, service, dir string) error {
 		}
 		server := grpc.NewServer(grpc.Creds(fdpass.Credentials()))
 		networkservice.RegisterNetworkServiceServer(server, e)
-		n.serve(server, l)
+		go server.Serve(l)
 	}
 	cc, err := n.dial()
 	if err != nil {

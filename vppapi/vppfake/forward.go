@@ -21,11 +21,13 @@ func forwarding(t *table) {
 			return code
 		}
 		if !q.Enable {
+			at.w.unbridge(from)
 			from.l2 = none
 			return 0
 		}
 		to, code := at.w.get(q.TxSwIfIndex, "")
 		if code == 0 {
+			at.w.unbridge(from)
 			from.l2 = to.index
 		}
 		return code

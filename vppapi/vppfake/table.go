@@ -43,6 +43,8 @@ func newTable(o options, run int) *table {
 	forwarding(t)
 	addressMessages(t)
 	nodeMessages(t)
+	bridgeMessages(t)
+	bviMessages(t)
 	for plugin, add := range map[vppapi.Plugin]func(*table){
 		vppapi.MemifPlugin:     memifMessages,
 		vppapi.VhostPlugin:     vhostMessages,

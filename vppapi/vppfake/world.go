@@ -33,6 +33,7 @@ const (
 	ipips      kind = "IPIP tunnel device"
 	wireguards kind = "Wireguard Tunnel"
 	device     kind = "device" // its driver's name, which depends on the card
+	bvis       kind = "BVI"
 )
 
 // iface is an interface.
@@ -49,6 +50,9 @@ type iface struct {
 	worker  int // of its queue, if it has one
 	ip6     bool
 	l2      index // where its frames go
+	bridge  uint32
+	group   uint8 // of those in its bridge that get no frames from one another
+	bvi     bool
 	free    func()
 	socket  string
 	secret  string
@@ -84,7 +88,9 @@ type world struct {
 	devices    map[uint32]*attached
 	paths      map[l3key]l3path
 	neighbors  map[neighborKey][6]byte
-	addresses  map[netip.Addr]index
+	addresses  map[netip.Addr]addressAt
+	bridges    map[uint32]*bridge
+	macs       map[macKey]macPlace
 	signals    []signal
 	workers    int
 	turn       int // of the workers, when a queue comes
@@ -97,7 +103,9 @@ func newWorld(workers int) *world {
 		devices:    map[uint32]*attached{},
 		paths:      map[l3key]l3path{},
 		neighbors:  map[neighborKey][6]byte{},
-		addresses:  map[netip.Addr]index{},
+		addresses:  map[netip.Addr]addressAt{},
+		bridges:    map[uint32]*bridge{},
+		macs:       map[macKey]macPlace{},
 		workers:    workers,
 	}
 	w.interfaces[0] = &iface{kind: local, name: "local0", l2: none}
@@ -131,7 +139,8 @@ func (w *world) deal(i *iface) {
 }
 
 // remove takes an interface away, with all that VPP takes away with it: its tag and its
-// connections to and fro by l2, but not its l3xc and its fixed neighbours.
+// connections to and fro by l2 and its place in a bridge, but not its l3xc, its fixed
+// neighbours and MACs that were set.
 func (w *world) remove(i *iface) {
 	if to := w.interfaces[i.l2]; to != nil {
 		to.l2 = none
@@ -139,7 +148,8 @@ func (w *world) remove(i *iface) {
 	if i.free != nil {
 		i.free()
 	}
-	maps.DeleteFunc(w.addresses, func(_ netip.Addr, at index) bool { return at == i.index })
+	maps.DeleteFunc(w.addresses, func(_ netip.Addr, a addressAt) bool { return a.at == i.index })
+	w.unbridge(i)
 	delete(w.interfaces, i.index)
 	w.freed = append(w.freed, i.index)
 	w.tell(i.index, 0, true)

@@ -22,11 +22,11 @@ func newApply(a *app) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE",
-		Short: "Write desired objects: cross-connects, durable requests and network services",
+		Short: "Write desired objects: cross-connects, durable requests, network services and bridges",
 		Long: `Apply writes desired objects after they have been checked. The file is YAML or JSON; several
 objects are separated by lines of ---. Each has a kind, CrossConnect, Connection (a durable
-request) or Service, and the fields of that message as they are kept in etcd. All are read before
-the first is written.`,
+request), Service or Bridge, and the fields of that message as they are kept in etcd. All are read
+before the first is written.`,
 		Example: `  patchbay apply -f crossconnect.yaml
   echo '{kind: Service, name: firewall, payload: IP}' | patchbay apply -f -`,
 		Args: cobra.NoArgs,
@@ -113,7 +113,7 @@ func parseDocuments(content []byte) ([]document, error) {
 }
 
 // kinds that can be applied, by what users write in small letters.
-var kinds = []string{"crossconnect", "connection", "service"}
+var kinds = []string{"crossconnect", "connection", "service", "bridge"}
 
 func parseDocument(data []byte) (document, error) {
 	fields := map[string]json.RawMessage{}
@@ -122,11 +122,11 @@ func parseDocument(data []byte) (document, error) {
 	}
 	var kind string
 	if err := json.Unmarshal(fields["kind"], &kind); err != nil || kind == "" {
-		return document{}, errors.New("kind: is missing; write kind: CrossConnect, kind: Connection or kind: Service")
+		return document{}, errors.New("kind: is missing; write kind: CrossConnect, kind: Connection, kind: Service or kind: Bridge")
 	}
 	d := document{kind: strings.ToLower(kind)}
 	if !slices.Contains(kinds, d.kind) {
-		return document{}, fmt.Errorf("kind: %q is not known; use CrossConnect, Connection or Service", kind)
+		return document{}, fmt.Errorf("kind: %q is not known; use CrossConnect, Connection, Service or Bridge", kind)
 	}
 	for _, field := range []string{"id", "name"} {
 		var name string

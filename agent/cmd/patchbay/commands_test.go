@@ -268,7 +268,7 @@ client: {mechanism: {type: KERNEL, parameters: {netns: a}}}
 		{"no object", "- a", "object 1: is no object"},
 		{"no kind", "id: c1", "kind: is missing"},
 		{"a kind that is a number", "kind: 1", "kind: is missing"},
-		{"another kind", "kind: Pod", `kind: "Pod" is not known; use CrossConnect, Connection or Service`},
+		{"another kind", "kind: Pod", `kind: "Pod" is not known; use CrossConnect, Connection, Service or Bridge`},
 		{"the second is wrong", "kind: Service\nname: a\n---\nkind: Pod", "object 2: kind"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -317,7 +317,7 @@ func TestWhatGoesWrongIsSaidOnOneLineAndByTheStatus(t *testing.T) {
 	}{
 		{nobody, "frob", 2, `unknown command "frob" for "patchbay"; see: patchbay --help`},
 		{nobody, "get", 2, "see: patchbay get --help"},
-		{nobody, "get pods", 2, `kind "pods" is not known; use one of crossconnects, connections, services, endpoints, agents`},
+		{nobody, "get pods", 2, `kind "pods" is not known; use one of crossconnects, connections, services, endpoints, bridges, agents`},
 		{nobody, "get services -o xml", 2, "use one of table, wide, json, yaml"},
 		{nobody, "get services --frob", 2, "unknown flag: --frob"},
 		{refusing, "describe device x", 1, "get devices: only root; may ask"},

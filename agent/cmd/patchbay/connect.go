@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -65,7 +66,7 @@ PATCHBAY_SOCKET, PATCHBAY_SOCKET_ID and PATCHBAY_PCI_ADDRESS in its environment.
 
 // options reads the flags.
 func (f *connectFlags) options(service string) (workload.Options, error) {
-	o := workload.Options{Service: service, ID: f.id, Interface: f.iface, Pool: f.pool, Token: f.token, Lifetime: f.lifetime, Timeout: f.timeout}
+	o := workload.Options{Service: service, ID: f.id, Interface: f.iface, Pool: f.pool, Token: cmp.Or(f.token, tokenOf(f.pool, os.Environ())), Lifetime: f.lifetime, Timeout: f.timeout}
 	var err error
 	if f.timeout <= 0 || f.lifetime < time.Second {
 		return o, usage("timeout %s and lifetime %s: use more than nothing, and at least 1s for the lifetime", f.timeout, f.lifetime)
@@ -92,7 +93,7 @@ func (f *connectFlags) options(service string) (workload.Options, error) {
 // addDevice adds the flags of who wants a virtual function.
 func addDevice(cmd *cobra.Command, pool, token *string) {
 	cmd.Flags().StringVar(pool, "pool", "", "pool of virtual functions to get one of (KERNEL and VFIO), like example.com/radio")
-	cmd.Flags().StringVar(token, "token", "", "the device plugin's token for a virtual function, from the environment of the container")
+	cmd.Flags().StringVar(token, "token", "", "the device plugin's token for a virtual function (default the pool's first in the environment)")
 }
 
 // newID makes up an id that says what it is for.
@@ -191,7 +192,11 @@ func summary(c *networkservice.Connection) string {
 		parts = append(parts, "socket "+socket+" id "+orZero(m.GetParameters()[socketID]))
 	}
 	if src := ip.GetSrcIpAddrs(); len(src) > 0 {
-		parts = append(parts, strings.Join(src, " ")+" to "+strings.Join(ip.GetDstIpAddrs(), " "))
+		addresses := strings.Join(src, " ")
+		if dst := ip.GetDstIpAddrs(); len(dst) > 0 {
+			addresses += " to " + strings.Join(dst, " ")
+		}
+		parts = append(parts, addresses)
 	}
 	return strings.Join(append(parts, c.GetPayload()), ", ")
 }

@@ -35,6 +35,9 @@ NODES in the environment is how many nodes there are, 1 unless it says otherwise
 network namespace with an agent, they share an etcd of three members, the workload is on the first,
 the endpoint on the last, and the ping goes through the tunnel that the two agents negotiate.
 
+With BRIDGE=1 there is a bridge instead: a workload on each node asks for its network service, and
+all are on one Ethernet segment.
+
 DATAPLANE in the environment chooses the dataplane: kernel, which is the default, or vpp, with
 a VPP of its own that is found in $VPP_PREFIX, /opt/vpp or PATH.`,
 		Args: cobra.NoArgs,
@@ -62,9 +65,12 @@ func (a *app) demo(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
-	if nodes := demoNodes(os.Getenv("NODES")); nodes > 1 {
+	switch nodes := demoNodes(os.Getenv("NODES")); {
+	case demoOfBridge():
+		err = d.bridgeStory(ctx, nodes, vpp != nil)
+	case nodes > 1:
 		err = d.nodesStory(ctx, nodes, vpp != nil)
-	} else {
+	default:
 		err = d.story(ctx, vpp)
 	}
 	if ctx.Err() != nil {
@@ -97,6 +103,9 @@ func demoPossible(dataplane, nodes string) error {
 	}
 	return nil
 }
+
+// demoOfBridge tells whether a bridge is to be shown.
+func demoOfBridge() bool { return os.Getenv("BRIDGE") != "" && os.Getenv("BRIDGE") != "0" }
 
 // demoNodes reads how many nodes are to be shown; 0: it cannot be read.
 func demoNodes(s string) int {
@@ -252,12 +261,16 @@ func (d *demonstration) startAgent(ctx context.Context) error {
 func (d *demonstration) makeNamespaces(ctx context.Context) error {
 	d.title("Two network namespaces, as two containers have.")
 	for _, n := range []string{d.client, d.server} {
-		d.undo = append(d.undo, func() error { return deleteNamespace(n) })
-		if err := d.command(ctx, "ip", "netns", "add", n); err != nil {
+		if err := d.makeNamespace(ctx, n); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (d *demonstration) makeNamespace(ctx context.Context, name string) error {
+	d.undo = append(d.undo, func() error { return deleteNamespace(name) })
+	return d.command(ctx, "ip", "netns", "add", name)
 }
 
 // deleteNamespace removes a namespace, also one that was half made.

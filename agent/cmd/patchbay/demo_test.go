@@ -228,3 +228,22 @@ func TestConnectAndServeRunCommandsInTheirNamespaces(t *testing.T) {
 		t.Errorf("left: %s, %v", links, err)
 	}
 }
+
+func TestDemoOfABridgeShowsOneSegmentAndLeavesNothing(t *testing.T) {
+	cmd, out := demo(t, "NODES=3", "BRIDGE=1")
+	if _, err := lab.FindEtcd(); err != nil {
+		report.Skip(t, "etcd-server", "etcd is not in PATH")
+	}
+	if err := cmd.Run(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	for _, want := range []string{"connected pod-n3: lan1 by endpoint bridge/lan1, KERNEL", "member pod-n1 ", "node at 10.99.0.3 ", "n1$ patchbay get bridges\n   no bridges\n", "All of it is gone again"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("it does not say %q:\n%s", want, out)
+		}
+	}
+	if got := len(regexp.MustCompile(`2 packets transmitted, [12] received`).FindAllString(out.String(), -1)); got != 4 {
+		t.Errorf("%d pings of 4 were answered:\n%s", got, out)
+	}
+	nothingLeft(t, out.String())
+}

@@ -17,24 +17,28 @@ import (
 func newDescribe(a *app) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use:   "describe crossconnect|device ID",
-		Short: "Show all of one cross-connect (desired, status, interfaces, counters, decision) or device",
+		Use:   "describe KIND NAME",
+		Short: "Show all of one cross-connect, bridge or device: desired, status, interfaces, counters",
 		Long: `Describe shows what is desired of a cross-connect, what has become of it, each interface by
 its name in the dataplane, its counters as the workload sees them, and what was negotiated and
-why. A connection is the cross-connect with its id. Of a device, a virtual function by its PCI
-address, it shows where it is, how it is and who has it.`,
+why. A connection is the cross-connect with its id. Of a bridge it shows the members on all nodes,
+and the ports, their counters and the MAC table of this node; of a device, a virtual function by
+its PCI address, where it is, how it is and who has it.`,
 		Example: `  patchbay describe crossconnect c1
+  patchbay describe bridge lan1
   patchbay describe device 0000:3b:10.0`,
-		ValidArgs: []string{"crossconnect", "connection", "device"},
+		ValidArgs: []string{"crossconnect", "connection", "bridge", "device"},
 		Args:      cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch strings.TrimSuffix(strings.ToLower(args[0]), "s") {
 			case "crossconnect", "connection":
 				return a.describe(cmd.Context(), args[1], output)
+			case "bridge":
+				return a.describeBridge(cmd.Context(), args[1], output)
 			case "device":
 				return a.describeDevice(cmd.Context(), args[1], output)
 			}
-			return usage("kind %q cannot be described; use crossconnect or device", args[0])
+			return usage("kind %q cannot be described; use crossconnect, bridge or device", args[0])
 		},
 	}
 	addOutput(cmd, &output, asText, asJSON, asYAML)

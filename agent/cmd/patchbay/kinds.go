@@ -29,6 +29,7 @@ var listings = []listing{
 	{"connections", []string{"ID", "SERVICE", "ENDPOINT", "MECHANISM", "STATE", "EXPIRES", "REASON", "ADDRESSES", "PEER-ADDRESSES", "OWNER"}, 7, connectionCells},
 	{"services", []string{"NAME", "PAYLOAD", "MATCHES", "SELECTORS"}, 3, serviceCells},
 	{"endpoints", []string{"NAME", "SERVICES", "NODE", "EXPIRES", "URL", "LABELS", "OWNER"}, 4, endpointCells},
+	{"bridges", []string{"NAME", "SERVICE", "SUBNETS", "NODES", "MEMBERS", "STATE", "REASON", "GATEWAYS", "INTERCONNECT", "VNI", "MTU"}, 7, bridgeCells},
 	{"agents", []string{"NODE", "DATAPLANE", "MECHANISMS", "VERSION", "ADDRESSES", "MTU", "URL", "MISSING"}, 4, agentCells},
 	{"devices", []string{"ID", "POOL", "PF", "VF", "NUMA", "STATE", "CONNECTION", "REASON", "DRIVER", "GIVEN"}, 8, deviceCells},
 }
@@ -61,6 +62,8 @@ func inner(o *adminpb.Object) proto.Message {
 		return k.Endpoint
 	case *adminpb.Object_Agent:
 		return k.Agent
+	case *adminpb.Object_Bridge:
+		return k.Bridge
 	case *adminpb.Object_Device:
 		return k.Device
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -22,7 +23,7 @@ import (
 // serveFlags are the flags of serve.
 type serveFlags struct {
 	netns, iface, name, payload, output string
-	pool, token                         string
+	pool, token, bridge                 string
 	mechanisms, labels, cidrs           []string
 	lifetime                            time.Duration
 }
@@ -39,9 +40,14 @@ SIGINT or SIGTERM ends it.
 Of each --cidr every connection gets two addresses, one for the client and one for this end,
 and each end a route to the other; a connection that is closed or expires gives them back.
 
+With --bridge the endpoint is a bridge: the interfaces of all connections are ports of a bridge of
+the kernel's in that namespace, so that the clients share one segment, and each gets one address of
+every --cidr, with its whole length.
+
 A command after -- is run in the network namespace once the first connection is there, with
 the PATCHBAY_* variables of connect; serving ends with it, with its exit status.`,
 		Example: `  patchbay serve firewall --netns red --cidr 10.60.0.0/24 --cidr fd60::/64
+  patchbay serve lan --netns switch --bridge --cidr 10.60.0.0/24
   patchbay serve perf --netns red --cidr 10.60.0.0/24 -- iperf3 -s`,
 		Args: oneAndCommand("network service"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -53,6 +59,8 @@ the PATCHBAY_* variables of connect; serving ends with it, with its exit status.
 	fl.StringVar(&f.netns, "netns", "", "network namespace to accept connections into: a name (ip netns) or a path (default own)")
 	fl.StringVar(&f.iface, "interface", "nsm%d", "name of interfaces there; %d is the lowest number that is free")
 	fl.StringSliceVar(&f.cidrs, "cidr", nil, "prefix to take addresses from, IPv4 or IPv6; may be repeated")
+	fl.StringVar(&f.bridge, "bridge", "", "put the interfaces of all connections into a bridge of this name there")
+	fl.Lookup("bridge").NoOptDefVal = "nsmbr0"
 	fl.StringSliceVar(&f.mechanisms, "mechanism", []string{"KERNEL"}, "mechanism types that are accepted")
 	fl.StringVar(&f.payload, "payload", "ETHERNET", "ETHERNET or IP, of a network service that is not registered yet")
 	fl.StringArrayVar(&f.labels, "label", nil, "label key=value that clients' labels may choose; may be repeated")
@@ -65,7 +73,7 @@ the PATCHBAY_* variables of connect; serving ends with it, with its exit status.
 
 // options reads the flags.
 func (f *serveFlags) options(service string) (endpoint.Options, error) {
-	o := endpoint.Options{Name: f.name, Service: service, Interface: f.iface, Pool: f.pool, Token: f.token}
+	o := endpoint.Options{Name: f.name, Service: service, Interface: f.iface, Pool: f.pool, Token: cmp.Or(f.token, tokenOf(f.pool, os.Environ())), Shared: f.bridge != ""}
 	var err error
 	if f.lifetime < 2*time.Second {
 		return o, usage("lifetime %s: use at least 2s", f.lifetime)
@@ -101,9 +109,11 @@ func (a *app) serve(ctx context.Context, service string, command []string, f ser
 		return err
 	}
 	defer o.Netns.Close()
+	ports := newPorts()
 	say := a.endpointEvents(f.output, command != nil)
 	accepted := make(chan *networkservice.Connection, 1)
 	o.Changed = func(e endpoint.Event) {
+		ports.event(e)
 		e.Connection = asClient(e.Connection)
 		say.event(e)
 		if e.Up {
@@ -126,6 +136,13 @@ func (a *app) serve(ctx context.Context, service string, command []string, f ser
 	defer cc.Close()
 	ctx, stop := untilSignal(ctx)
 	defer stop()
+	if f.bridge != "" {
+		leave, err := ports.bridge(ctx, o.Netns, f.bridge, func(err error) { say.linef("%v", err) })
+		if err != nil {
+			return fmt.Errorf("serve %s: %w", service, err)
+		}
+		defer leave()
+	}
 	r := &endpoint.Registration{
 		Agent: cc, Name: o.Name, Service: service, Payload: payload, Labels: labels, URL: url,
 		Lifetime: f.lifetime, Timeout: callTimeout, Problem: say.problem,

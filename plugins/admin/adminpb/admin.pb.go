@@ -27,7 +27,7 @@ const (
 
 type ListRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// kind is crossconnects, connections, services, endpoints, agents or devices.
+	// kind is crossconnects, connections, services, endpoints, bridges, agents or devices.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// name limits the list to one object.
 	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
@@ -157,6 +157,7 @@ type Object struct {
 	//	*Object_Service
 	//	*Object_Endpoint
 	//	*Object_Agent
+	//	*Object_Bridge
 	//	*Object_Device
 	Kind          isObject_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
@@ -236,6 +237,15 @@ func (x *Object) GetAgent() *models.Agent {
 	return nil
 }
 
+func (x *Object) GetBridge() *BridgeView {
+	if x != nil {
+		if x, ok := x.Kind.(*Object_Bridge); ok {
+			return x.Bridge
+		}
+	}
+	return nil
+}
+
 func (x *Object) GetDevice() *Device {
 	if x != nil {
 		if x, ok := x.Kind.(*Object_Device); ok {
@@ -267,8 +277,12 @@ type Object_Agent struct {
 	Agent *models.Agent `protobuf:"bytes,4,opt,name=agent,proto3,oneof"`
 }
 
+type Object_Bridge struct {
+	Bridge *BridgeView `protobuf:"bytes,5,opt,name=bridge,proto3,oneof"`
+}
+
 type Object_Device struct {
-	Device *Device `protobuf:"bytes,5,opt,name=device,proto3,oneof"`
+	Device *Device `protobuf:"bytes,6,opt,name=device,proto3,oneof"`
 }
 
 func (*Object_Crossconnect) isObject_Kind() {}
@@ -278,6 +292,8 @@ func (*Object_Service) isObject_Kind() {}
 func (*Object_Endpoint) isObject_Kind() {}
 
 func (*Object_Agent) isObject_Kind() {}
+
+func (*Object_Bridge) isObject_Kind() {}
 
 func (*Object_Device) isObject_Kind() {}
 
@@ -482,6 +498,120 @@ func (x *CrossConnectView) GetStatus() *models.CrossConnectStatus {
 	return nil
 }
 
+// BridgeView is a bridge: what is desired, and what it is on each node that has members.
+type BridgeView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Desired       *models.Bridge         `protobuf:"bytes,1,opt,name=desired,proto3" json:"desired,omitempty"`
+	Nodes         []*BridgeOnNode        `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BridgeView) Reset() {
+	*x = BridgeView{}
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BridgeView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BridgeView) ProtoMessage() {}
+
+func (x *BridgeView) ProtoReflect() protoreflect.Message {
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BridgeView.ProtoReflect.Descriptor instead.
+func (*BridgeView) Descriptor() ([]byte, []int) {
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *BridgeView) GetDesired() *models.Bridge {
+	if x != nil {
+		return x.Desired
+	}
+	return nil
+}
+
+func (x *BridgeView) GetNodes() []*BridgeOnNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+type BridgeOnNode struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// addresses that its tunnels end at.
+	Addresses     []string             `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	Status        *models.BridgeStatus `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BridgeOnNode) Reset() {
+	*x = BridgeOnNode{}
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BridgeOnNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BridgeOnNode) ProtoMessage() {}
+
+func (x *BridgeOnNode) ProtoReflect() protoreflect.Message {
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BridgeOnNode.ProtoReflect.Descriptor instead.
+func (*BridgeOnNode) Descriptor() ([]byte, []int) {
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *BridgeOnNode) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *BridgeOnNode) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *BridgeOnNode) GetStatus() *models.BridgeStatus {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
 type Counters struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	ReceivePackets  uint64                 `protobuf:"varint,1,opt,name=receive_packets,json=receivePackets,proto3" json:"receive_packets,omitempty"`
@@ -495,7 +625,7 @@ type Counters struct {
 
 func (x *Counters) Reset() {
 	*x = Counters{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[5]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -507,7 +637,7 @@ func (x *Counters) String() string {
 func (*Counters) ProtoMessage() {}
 
 func (x *Counters) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[5]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -520,7 +650,7 @@ func (x *Counters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counters.ProtoReflect.Descriptor instead.
 func (*Counters) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{5}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Counters) GetReceivePackets() uint64 {
@@ -567,7 +697,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[6]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -579,7 +709,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[6]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -592,7 +722,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{6}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DescribeRequest) GetId() string {
@@ -614,7 +744,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[7]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +756,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[7]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +769,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{7}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DescribeResponse) GetCrossconnect() *CrossConnectView {
@@ -663,6 +793,387 @@ func (x *DescribeResponse) GetEndpoint() *Counters {
 	return nil
 }
 
+type DescribeBridgeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeBridgeRequest) Reset() {
+	*x = DescribeBridgeRequest{}
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeBridgeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeBridgeRequest) ProtoMessage() {}
+
+func (x *DescribeBridgeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeBridgeRequest.ProtoReflect.Descriptor instead.
+func (*DescribeBridgeRequest) Descriptor() ([]byte, []int) {
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DescribeBridgeRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type DescribeBridgeResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Bridge *BridgeView            `protobuf:"bytes,1,opt,name=bridge,proto3" json:"bridge,omitempty"`
+	// members on all nodes, by node.
+	Members []*BridgeMember `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	// interface, ports and macs are those of the node that was asked; missing says why there are none.
+	Interface     string        `protobuf:"bytes,3,opt,name=interface,proto3" json:"interface,omitempty"`
+	Ports         []*BridgePort `protobuf:"bytes,4,rep,name=ports,proto3" json:"ports,omitempty"`
+	Macs          []*BridgeMAC  `protobuf:"bytes,5,rep,name=macs,proto3" json:"macs,omitempty"`
+	Missing       string        `protobuf:"bytes,6,opt,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeBridgeResponse) Reset() {
+	*x = DescribeBridgeResponse{}
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeBridgeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeBridgeResponse) ProtoMessage() {}
+
+func (x *DescribeBridgeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeBridgeResponse.ProtoReflect.Descriptor instead.
+func (*DescribeBridgeResponse) Descriptor() ([]byte, []int) {
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DescribeBridgeResponse) GetBridge() *BridgeView {
+	if x != nil {
+		return x.Bridge
+	}
+	return nil
+}
+
+func (x *DescribeBridgeResponse) GetMembers() []*BridgeMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *DescribeBridgeResponse) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
+}
+
+func (x *DescribeBridgeResponse) GetPorts() []*BridgePort {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *DescribeBridgeResponse) GetMacs() []*BridgeMAC {
+	if x != nil {
+		return x.Macs
+	}
+	return nil
+}
+
+func (x *DescribeBridgeResponse) GetMissing() string {
+	if x != nil {
+		return x.Missing
+	}
+	return ""
+}
+
+type BridgeMember struct {
+	state         protoimpl.MessageState     `protogen:"open.v1"`
+	Member        *models.Member             `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	Status        *models.CrossConnectStatus `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BridgeMember) Reset() {
+	*x = BridgeMember{}
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BridgeMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BridgeMember) ProtoMessage() {}
+
+func (x *BridgeMember) ProtoReflect() protoreflect.Message {
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BridgeMember.ProtoReflect.Descriptor instead.
+func (*BridgeMember) Descriptor() ([]byte, []int) {
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *BridgeMember) GetMember() *models.Member {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+func (x *BridgeMember) GetStatus() *models.CrossConnectStatus {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+// BridgePlace is where a port of a bridge leads: to a member, to another node, to all of them,
+// or to the node itself.
+type BridgePlace struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Connection    string                 `protobuf:"bytes,1,opt,name=connection,proto3" json:"connection,omitempty"`
+	Peer          string                 `protobuf:"bytes,2,opt,name=peer,proto3" json:"peer,omitempty"`
+	Mesh          bool                   `protobuf:"varint,3,opt,name=mesh,proto3" json:"mesh,omitempty"`
+	Gateway       bool                   `protobuf:"varint,4,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BridgePlace) Reset() {
+	*x = BridgePlace{}
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BridgePlace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BridgePlace) ProtoMessage() {}
+
+func (x *BridgePlace) ProtoReflect() protoreflect.Message {
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BridgePlace.ProtoReflect.Descriptor instead.
+func (*BridgePlace) Descriptor() ([]byte, []int) {
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *BridgePlace) GetConnection() string {
+	if x != nil {
+		return x.Connection
+	}
+	return ""
+}
+
+func (x *BridgePlace) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *BridgePlace) GetMesh() bool {
+	if x != nil {
+		return x.Mesh
+	}
+	return false
+}
+
+func (x *BridgePlace) GetGateway() bool {
+	if x != nil {
+		return x.Gateway
+	}
+	return false
+}
+
+type BridgePort struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Place     *BridgePlace           `protobuf:"bytes,1,opt,name=place,proto3" json:"place,omitempty"`
+	Interface string                 `protobuf:"bytes,2,opt,name=interface,proto3" json:"interface,omitempty"`
+	Up        bool                   `protobuf:"varint,3,opt,name=up,proto3" json:"up,omitempty"`
+	// counters as the bridge sees them.
+	Counters      *Counters `protobuf:"bytes,4,opt,name=counters,proto3" json:"counters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BridgePort) Reset() {
+	*x = BridgePort{}
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BridgePort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BridgePort) ProtoMessage() {}
+
+func (x *BridgePort) ProtoReflect() protoreflect.Message {
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BridgePort.ProtoReflect.Descriptor instead.
+func (*BridgePort) Descriptor() ([]byte, []int) {
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *BridgePort) GetPlace() *BridgePlace {
+	if x != nil {
+		return x.Place
+	}
+	return nil
+}
+
+func (x *BridgePort) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
+}
+
+func (x *BridgePort) GetUp() bool {
+	if x != nil {
+		return x.Up
+	}
+	return false
+}
+
+func (x *BridgePort) GetCounters() *Counters {
+	if x != nil {
+		return x.Counters
+	}
+	return nil
+}
+
+type BridgeMAC struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Place         *BridgePlace           `protobuf:"bytes,1,opt,name=place,proto3" json:"place,omitempty"`
+	Mac           string                 `protobuf:"bytes,2,opt,name=mac,proto3" json:"mac,omitempty"`
+	Static        bool                   `protobuf:"varint,3,opt,name=static,proto3" json:"static,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BridgeMAC) Reset() {
+	*x = BridgeMAC{}
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BridgeMAC) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BridgeMAC) ProtoMessage() {}
+
+func (x *BridgeMAC) ProtoReflect() protoreflect.Message {
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BridgeMAC.ProtoReflect.Descriptor instead.
+func (*BridgeMAC) Descriptor() ([]byte, []int) {
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *BridgeMAC) GetPlace() *BridgePlace {
+	if x != nil {
+		return x.Place
+	}
+	return nil
+}
+
+func (x *BridgeMAC) GetMac() string {
+	if x != nil {
+		return x.Mac
+	}
+	return ""
+}
+
+func (x *BridgeMAC) GetStatic() bool {
+	if x != nil {
+		return x.Static
+	}
+	return false
+}
+
 type ExplainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// client and endpoint are mechanism types in order of preference; empty: whatever the node offers.
@@ -682,7 +1193,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[8]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -694,7 +1205,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[8]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -707,7 +1218,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{8}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ExplainRequest) GetClient() []string {
@@ -775,7 +1286,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[9]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +1298,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[9]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +1311,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{9}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ExplainResponse) GetClient() string {
@@ -840,7 +1351,7 @@ func (x *ExplainResponse) GetTunnel() string {
 
 type ApplyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// kind is crossconnect, connection or service.
+	// kind is crossconnect, connection, service or bridge.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// object is the JSON of the message, checked as an etcd write is.
 	Object        []byte `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
@@ -850,7 +1361,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[10]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -862,7 +1373,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[10]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -875,7 +1386,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{10}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ApplyRequest) GetKind() string {
@@ -904,7 +1415,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[11]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -916,7 +1427,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[11]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -929,7 +1440,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{11}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ApplyResponse) GetName() string {
@@ -954,16 +1465,18 @@ func (x *ApplyResponse) GetChange() string {
 }
 
 type DeleteRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// force deletes a bridge that has members: they go down.
+	Force         bool `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[12]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -975,7 +1488,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[12]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -988,7 +1501,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{12}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeleteRequest) GetKind() string {
@@ -1005,6 +1518,13 @@ func (x *DeleteRequest) GetName() string {
 	return ""
 }
 
+func (x *DeleteRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
 type DeleteResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1013,7 +1533,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[13]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1025,7 +1545,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[13]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1038,7 +1558,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{13}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{21}
 }
 
 type VersionRequest struct {
@@ -1049,7 +1569,7 @@ type VersionRequest struct {
 
 func (x *VersionRequest) Reset() {
 	*x = VersionRequest{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[14]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1061,7 +1581,7 @@ func (x *VersionRequest) String() string {
 func (*VersionRequest) ProtoMessage() {}
 
 func (x *VersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[14]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1074,7 +1594,7 @@ func (x *VersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
 func (*VersionRequest) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{14}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{22}
 }
 
 type VersionResponse struct {
@@ -1090,7 +1610,7 @@ type VersionResponse struct {
 
 func (x *VersionResponse) Reset() {
 	*x = VersionResponse{}
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[15]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1102,7 +1622,7 @@ func (x *VersionResponse) String() string {
 func (*VersionResponse) ProtoMessage() {}
 
 func (x *VersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[15]
+	mi := &file_plugins_admin_adminpb_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1115,7 +1635,7 @@ func (x *VersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionResponse.ProtoReflect.Descriptor instead.
 func (*VersionResponse) Descriptor() ([]byte, []int) {
-	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{15}
+	return file_plugins_admin_adminpb_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *VersionResponse) GetVersion() string {
@@ -1158,13 +1678,14 @@ const file_plugins_admin_adminpb_admin_proto_rawDesc = "" +
 	"\tListEvent\x121\n" +
 	"\x06object\x18\x01 \x01(\v2\x19.patchbay.admin.v1.ObjectR\x06object\x12\x18\n" +
 	"\adeleted\x18\x02 \x01(\bR\adeleted\x12\x16\n" +
-	"\x06synced\x18\x03 \x01(\bR\x06synced\"\xa3\x02\n" +
+	"\x06synced\x18\x03 \x01(\bR\x06synced\"\xdc\x02\n" +
 	"\x06Object\x12I\n" +
 	"\fcrossconnect\x18\x01 \x01(\v2#.patchbay.admin.v1.CrossConnectViewH\x00R\fcrossconnect\x120\n" +
 	"\aservice\x18\x02 \x01(\v2\x14.patchbay.v1.ServiceH\x00R\aservice\x123\n" +
 	"\bendpoint\x18\x03 \x01(\v2\x15.patchbay.v1.EndpointH\x00R\bendpoint\x12*\n" +
-	"\x05agent\x18\x04 \x01(\v2\x12.patchbay.v1.AgentH\x00R\x05agent\x123\n" +
-	"\x06device\x18\x05 \x01(\v2\x19.patchbay.admin.v1.DeviceH\x00R\x06deviceB\x06\n" +
+	"\x05agent\x18\x04 \x01(\v2\x12.patchbay.v1.AgentH\x00R\x05agent\x127\n" +
+	"\x06bridge\x18\x05 \x01(\v2\x1d.patchbay.admin.v1.BridgeViewH\x00R\x06bridge\x123\n" +
+	"\x06device\x18\x06 \x01(\v2\x19.patchbay.admin.v1.DeviceH\x00R\x06deviceB\x06\n" +
 	"\x04kind\"\xd7\x02\n" +
 	"\x06Device\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -1187,7 +1708,15 @@ const file_plugins_admin_adminpb_admin_proto_rawDesc = "" +
 	"\x06_group\"\x80\x01\n" +
 	"\x10CrossConnectView\x123\n" +
 	"\adesired\x18\x01 \x01(\v2\x19.patchbay.v1.CrossConnectR\adesired\x127\n" +
-	"\x06status\x18\x02 \x01(\v2\x1f.patchbay.v1.CrossConnectStatusR\x06status\"\xc0\x01\n" +
+	"\x06status\x18\x02 \x01(\v2\x1f.patchbay.v1.CrossConnectStatusR\x06status\"r\n" +
+	"\n" +
+	"BridgeView\x12-\n" +
+	"\adesired\x18\x01 \x01(\v2\x13.patchbay.v1.BridgeR\adesired\x125\n" +
+	"\x05nodes\x18\x02 \x03(\v2\x1f.patchbay.admin.v1.BridgeOnNodeR\x05nodes\"s\n" +
+	"\fBridgeOnNode\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\x121\n" +
+	"\x06status\x18\x03 \x01(\v2\x19.patchbay.v1.BridgeStatusR\x06status\"\xc0\x01\n" +
 	"\bCounters\x12'\n" +
 	"\x0freceive_packets\x18\x01 \x01(\x04R\x0ereceivePackets\x12#\n" +
 	"\rreceive_bytes\x18\x02 \x01(\x04R\freceiveBytes\x12)\n" +
@@ -1199,7 +1728,36 @@ const file_plugins_admin_adminpb_admin_proto_rawDesc = "" +
 	"\x10DescribeResponse\x12G\n" +
 	"\fcrossconnect\x18\x01 \x01(\v2#.patchbay.admin.v1.CrossConnectViewR\fcrossconnect\x123\n" +
 	"\x06client\x18\x02 \x01(\v2\x1b.patchbay.admin.v1.CountersR\x06client\x127\n" +
-	"\bendpoint\x18\x03 \x01(\v2\x1b.patchbay.admin.v1.CountersR\bendpoint\"\xa2\x02\n" +
+	"\bendpoint\x18\x03 \x01(\v2\x1b.patchbay.admin.v1.CountersR\bendpoint\"+\n" +
+	"\x15DescribeBridgeRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xa9\x02\n" +
+	"\x16DescribeBridgeResponse\x125\n" +
+	"\x06bridge\x18\x01 \x01(\v2\x1d.patchbay.admin.v1.BridgeViewR\x06bridge\x129\n" +
+	"\amembers\x18\x02 \x03(\v2\x1f.patchbay.admin.v1.BridgeMemberR\amembers\x12\x1c\n" +
+	"\tinterface\x18\x03 \x01(\tR\tinterface\x123\n" +
+	"\x05ports\x18\x04 \x03(\v2\x1d.patchbay.admin.v1.BridgePortR\x05ports\x120\n" +
+	"\x04macs\x18\x05 \x03(\v2\x1c.patchbay.admin.v1.BridgeMACR\x04macs\x12\x18\n" +
+	"\amissing\x18\x06 \x01(\tR\amissing\"t\n" +
+	"\fBridgeMember\x12+\n" +
+	"\x06member\x18\x01 \x01(\v2\x13.patchbay.v1.MemberR\x06member\x127\n" +
+	"\x06status\x18\x02 \x01(\v2\x1f.patchbay.v1.CrossConnectStatusR\x06status\"o\n" +
+	"\vBridgePlace\x12\x1e\n" +
+	"\n" +
+	"connection\x18\x01 \x01(\tR\n" +
+	"connection\x12\x12\n" +
+	"\x04peer\x18\x02 \x01(\tR\x04peer\x12\x12\n" +
+	"\x04mesh\x18\x03 \x01(\bR\x04mesh\x12\x18\n" +
+	"\agateway\x18\x04 \x01(\bR\agateway\"\xa9\x01\n" +
+	"\n" +
+	"BridgePort\x124\n" +
+	"\x05place\x18\x01 \x01(\v2\x1e.patchbay.admin.v1.BridgePlaceR\x05place\x12\x1c\n" +
+	"\tinterface\x18\x02 \x01(\tR\tinterface\x12\x0e\n" +
+	"\x02up\x18\x03 \x01(\bR\x02up\x127\n" +
+	"\bcounters\x18\x04 \x01(\v2\x1b.patchbay.admin.v1.CountersR\bcounters\"k\n" +
+	"\tBridgeMAC\x124\n" +
+	"\x05place\x18\x01 \x01(\v2\x1e.patchbay.admin.v1.BridgePlaceR\x05place\x12\x10\n" +
+	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x16\n" +
+	"\x06static\x18\x03 \x01(\bR\x06static\"\xa2\x02\n" +
 	"\x0eExplainRequest\x12\x16\n" +
 	"\x06client\x18\x01 \x03(\tR\x06client\x12\x1a\n" +
 	"\bendpoint\x18\x02 \x03(\tR\bendpoint\x12\x18\n" +
@@ -1225,20 +1783,22 @@ const file_plugins_admin_adminpb_admin_proto_rawDesc = "" +
 	"\rApplyResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
-	"\x06change\x18\x03 \x01(\tR\x06change\"7\n" +
+	"\x06change\x18\x03 \x01(\tR\x06change\"M\n" +
 	"\rDeleteRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\x10\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\"\x10\n" +
 	"\x0eDeleteResponse\"\x10\n" +
 	"\x0eVersionRequest\"o\n" +
 	"\x0fVersionResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x1c\n" +
 	"\tdataplane\x18\x03 \x01(\tR\tdataplane\x12\x10\n" +
-	"\x03vpp\x18\x04 \x01(\tR\x03vpp2\xe3\x03\n" +
+	"\x03vpp\x18\x04 \x01(\tR\x03vpp2\xca\x04\n" +
 	"\x05Admin\x12F\n" +
 	"\x04List\x12\x1e.patchbay.admin.v1.ListRequest\x1a\x1c.patchbay.admin.v1.ListEvent0\x01\x12S\n" +
-	"\bDescribe\x12\".patchbay.admin.v1.DescribeRequest\x1a#.patchbay.admin.v1.DescribeResponse\x12P\n" +
+	"\bDescribe\x12\".patchbay.admin.v1.DescribeRequest\x1a#.patchbay.admin.v1.DescribeResponse\x12e\n" +
+	"\x0eDescribeBridge\x12(.patchbay.admin.v1.DescribeBridgeRequest\x1a).patchbay.admin.v1.DescribeBridgeResponse\x12P\n" +
 	"\aExplain\x12!.patchbay.admin.v1.ExplainRequest\x1a\".patchbay.admin.v1.ExplainResponse\x12J\n" +
 	"\x05Apply\x12\x1f.patchbay.admin.v1.ApplyRequest\x1a .patchbay.admin.v1.ApplyResponse\x12M\n" +
 	"\x06Delete\x12 .patchbay.admin.v1.DeleteRequest\x1a!.patchbay.admin.v1.DeleteResponse\x12P\n" +
@@ -1256,63 +1816,89 @@ func file_plugins_admin_adminpb_admin_proto_rawDescGZIP() []byte {
 	return file_plugins_admin_adminpb_admin_proto_rawDescData
 }
 
-var file_plugins_admin_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_plugins_admin_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_plugins_admin_adminpb_admin_proto_goTypes = []any{
 	(*ListRequest)(nil),               // 0: patchbay.admin.v1.ListRequest
 	(*ListEvent)(nil),                 // 1: patchbay.admin.v1.ListEvent
 	(*Object)(nil),                    // 2: patchbay.admin.v1.Object
 	(*Device)(nil),                    // 3: patchbay.admin.v1.Device
 	(*CrossConnectView)(nil),          // 4: patchbay.admin.v1.CrossConnectView
-	(*Counters)(nil),                  // 5: patchbay.admin.v1.Counters
-	(*DescribeRequest)(nil),           // 6: patchbay.admin.v1.DescribeRequest
-	(*DescribeResponse)(nil),          // 7: patchbay.admin.v1.DescribeResponse
-	(*ExplainRequest)(nil),            // 8: patchbay.admin.v1.ExplainRequest
-	(*ExplainResponse)(nil),           // 9: patchbay.admin.v1.ExplainResponse
-	(*ApplyRequest)(nil),              // 10: patchbay.admin.v1.ApplyRequest
-	(*ApplyResponse)(nil),             // 11: patchbay.admin.v1.ApplyResponse
-	(*DeleteRequest)(nil),             // 12: patchbay.admin.v1.DeleteRequest
-	(*DeleteResponse)(nil),            // 13: patchbay.admin.v1.DeleteResponse
-	(*VersionRequest)(nil),            // 14: patchbay.admin.v1.VersionRequest
-	(*VersionResponse)(nil),           // 15: patchbay.admin.v1.VersionResponse
-	nil,                               // 16: patchbay.admin.v1.ExplainRequest.LabelsEntry
-	(*models.Service)(nil),            // 17: patchbay.v1.Service
-	(*models.Endpoint)(nil),           // 18: patchbay.v1.Endpoint
-	(*models.Agent)(nil),              // 19: patchbay.v1.Agent
-	(*timestamppb.Timestamp)(nil),     // 20: google.protobuf.Timestamp
-	(*models.CrossConnect)(nil),       // 21: patchbay.v1.CrossConnect
-	(*models.CrossConnectStatus)(nil), // 22: patchbay.v1.CrossConnectStatus
+	(*BridgeView)(nil),                // 5: patchbay.admin.v1.BridgeView
+	(*BridgeOnNode)(nil),              // 6: patchbay.admin.v1.BridgeOnNode
+	(*Counters)(nil),                  // 7: patchbay.admin.v1.Counters
+	(*DescribeRequest)(nil),           // 8: patchbay.admin.v1.DescribeRequest
+	(*DescribeResponse)(nil),          // 9: patchbay.admin.v1.DescribeResponse
+	(*DescribeBridgeRequest)(nil),     // 10: patchbay.admin.v1.DescribeBridgeRequest
+	(*DescribeBridgeResponse)(nil),    // 11: patchbay.admin.v1.DescribeBridgeResponse
+	(*BridgeMember)(nil),              // 12: patchbay.admin.v1.BridgeMember
+	(*BridgePlace)(nil),               // 13: patchbay.admin.v1.BridgePlace
+	(*BridgePort)(nil),                // 14: patchbay.admin.v1.BridgePort
+	(*BridgeMAC)(nil),                 // 15: patchbay.admin.v1.BridgeMAC
+	(*ExplainRequest)(nil),            // 16: patchbay.admin.v1.ExplainRequest
+	(*ExplainResponse)(nil),           // 17: patchbay.admin.v1.ExplainResponse
+	(*ApplyRequest)(nil),              // 18: patchbay.admin.v1.ApplyRequest
+	(*ApplyResponse)(nil),             // 19: patchbay.admin.v1.ApplyResponse
+	(*DeleteRequest)(nil),             // 20: patchbay.admin.v1.DeleteRequest
+	(*DeleteResponse)(nil),            // 21: patchbay.admin.v1.DeleteResponse
+	(*VersionRequest)(nil),            // 22: patchbay.admin.v1.VersionRequest
+	(*VersionResponse)(nil),           // 23: patchbay.admin.v1.VersionResponse
+	nil,                               // 24: patchbay.admin.v1.ExplainRequest.LabelsEntry
+	(*models.Service)(nil),            // 25: patchbay.v1.Service
+	(*models.Endpoint)(nil),           // 26: patchbay.v1.Endpoint
+	(*models.Agent)(nil),              // 27: patchbay.v1.Agent
+	(*timestamppb.Timestamp)(nil),     // 28: google.protobuf.Timestamp
+	(*models.CrossConnect)(nil),       // 29: patchbay.v1.CrossConnect
+	(*models.CrossConnectStatus)(nil), // 30: patchbay.v1.CrossConnectStatus
+	(*models.Bridge)(nil),             // 31: patchbay.v1.Bridge
+	(*models.BridgeStatus)(nil),       // 32: patchbay.v1.BridgeStatus
+	(*models.Member)(nil),             // 33: patchbay.v1.Member
 }
 var file_plugins_admin_adminpb_admin_proto_depIdxs = []int32{
 	2,  // 0: patchbay.admin.v1.ListEvent.object:type_name -> patchbay.admin.v1.Object
 	4,  // 1: patchbay.admin.v1.Object.crossconnect:type_name -> patchbay.admin.v1.CrossConnectView
-	17, // 2: patchbay.admin.v1.Object.service:type_name -> patchbay.v1.Service
-	18, // 3: patchbay.admin.v1.Object.endpoint:type_name -> patchbay.v1.Endpoint
-	19, // 4: patchbay.admin.v1.Object.agent:type_name -> patchbay.v1.Agent
-	3,  // 5: patchbay.admin.v1.Object.device:type_name -> patchbay.admin.v1.Device
-	20, // 6: patchbay.admin.v1.Device.given:type_name -> google.protobuf.Timestamp
-	21, // 7: patchbay.admin.v1.CrossConnectView.desired:type_name -> patchbay.v1.CrossConnect
-	22, // 8: patchbay.admin.v1.CrossConnectView.status:type_name -> patchbay.v1.CrossConnectStatus
-	4,  // 9: patchbay.admin.v1.DescribeResponse.crossconnect:type_name -> patchbay.admin.v1.CrossConnectView
-	5,  // 10: patchbay.admin.v1.DescribeResponse.client:type_name -> patchbay.admin.v1.Counters
-	5,  // 11: patchbay.admin.v1.DescribeResponse.endpoint:type_name -> patchbay.admin.v1.Counters
-	16, // 12: patchbay.admin.v1.ExplainRequest.labels:type_name -> patchbay.admin.v1.ExplainRequest.LabelsEntry
-	0,  // 13: patchbay.admin.v1.Admin.List:input_type -> patchbay.admin.v1.ListRequest
-	6,  // 14: patchbay.admin.v1.Admin.Describe:input_type -> patchbay.admin.v1.DescribeRequest
-	8,  // 15: patchbay.admin.v1.Admin.Explain:input_type -> patchbay.admin.v1.ExplainRequest
-	10, // 16: patchbay.admin.v1.Admin.Apply:input_type -> patchbay.admin.v1.ApplyRequest
-	12, // 17: patchbay.admin.v1.Admin.Delete:input_type -> patchbay.admin.v1.DeleteRequest
-	14, // 18: patchbay.admin.v1.Admin.Version:input_type -> patchbay.admin.v1.VersionRequest
-	1,  // 19: patchbay.admin.v1.Admin.List:output_type -> patchbay.admin.v1.ListEvent
-	7,  // 20: patchbay.admin.v1.Admin.Describe:output_type -> patchbay.admin.v1.DescribeResponse
-	9,  // 21: patchbay.admin.v1.Admin.Explain:output_type -> patchbay.admin.v1.ExplainResponse
-	11, // 22: patchbay.admin.v1.Admin.Apply:output_type -> patchbay.admin.v1.ApplyResponse
-	13, // 23: patchbay.admin.v1.Admin.Delete:output_type -> patchbay.admin.v1.DeleteResponse
-	15, // 24: patchbay.admin.v1.Admin.Version:output_type -> patchbay.admin.v1.VersionResponse
-	19, // [19:25] is the sub-list for method output_type
-	13, // [13:19] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	25, // 2: patchbay.admin.v1.Object.service:type_name -> patchbay.v1.Service
+	26, // 3: patchbay.admin.v1.Object.endpoint:type_name -> patchbay.v1.Endpoint
+	27, // 4: patchbay.admin.v1.Object.agent:type_name -> patchbay.v1.Agent
+	5,  // 5: patchbay.admin.v1.Object.bridge:type_name -> patchbay.admin.v1.BridgeView
+	3,  // 6: patchbay.admin.v1.Object.device:type_name -> patchbay.admin.v1.Device
+	28, // 7: patchbay.admin.v1.Device.given:type_name -> google.protobuf.Timestamp
+	29, // 8: patchbay.admin.v1.CrossConnectView.desired:type_name -> patchbay.v1.CrossConnect
+	30, // 9: patchbay.admin.v1.CrossConnectView.status:type_name -> patchbay.v1.CrossConnectStatus
+	31, // 10: patchbay.admin.v1.BridgeView.desired:type_name -> patchbay.v1.Bridge
+	6,  // 11: patchbay.admin.v1.BridgeView.nodes:type_name -> patchbay.admin.v1.BridgeOnNode
+	32, // 12: patchbay.admin.v1.BridgeOnNode.status:type_name -> patchbay.v1.BridgeStatus
+	4,  // 13: patchbay.admin.v1.DescribeResponse.crossconnect:type_name -> patchbay.admin.v1.CrossConnectView
+	7,  // 14: patchbay.admin.v1.DescribeResponse.client:type_name -> patchbay.admin.v1.Counters
+	7,  // 15: patchbay.admin.v1.DescribeResponse.endpoint:type_name -> patchbay.admin.v1.Counters
+	5,  // 16: patchbay.admin.v1.DescribeBridgeResponse.bridge:type_name -> patchbay.admin.v1.BridgeView
+	12, // 17: patchbay.admin.v1.DescribeBridgeResponse.members:type_name -> patchbay.admin.v1.BridgeMember
+	14, // 18: patchbay.admin.v1.DescribeBridgeResponse.ports:type_name -> patchbay.admin.v1.BridgePort
+	15, // 19: patchbay.admin.v1.DescribeBridgeResponse.macs:type_name -> patchbay.admin.v1.BridgeMAC
+	33, // 20: patchbay.admin.v1.BridgeMember.member:type_name -> patchbay.v1.Member
+	30, // 21: patchbay.admin.v1.BridgeMember.status:type_name -> patchbay.v1.CrossConnectStatus
+	13, // 22: patchbay.admin.v1.BridgePort.place:type_name -> patchbay.admin.v1.BridgePlace
+	7,  // 23: patchbay.admin.v1.BridgePort.counters:type_name -> patchbay.admin.v1.Counters
+	13, // 24: patchbay.admin.v1.BridgeMAC.place:type_name -> patchbay.admin.v1.BridgePlace
+	24, // 25: patchbay.admin.v1.ExplainRequest.labels:type_name -> patchbay.admin.v1.ExplainRequest.LabelsEntry
+	0,  // 26: patchbay.admin.v1.Admin.List:input_type -> patchbay.admin.v1.ListRequest
+	8,  // 27: patchbay.admin.v1.Admin.Describe:input_type -> patchbay.admin.v1.DescribeRequest
+	10, // 28: patchbay.admin.v1.Admin.DescribeBridge:input_type -> patchbay.admin.v1.DescribeBridgeRequest
+	16, // 29: patchbay.admin.v1.Admin.Explain:input_type -> patchbay.admin.v1.ExplainRequest
+	18, // 30: patchbay.admin.v1.Admin.Apply:input_type -> patchbay.admin.v1.ApplyRequest
+	20, // 31: patchbay.admin.v1.Admin.Delete:input_type -> patchbay.admin.v1.DeleteRequest
+	22, // 32: patchbay.admin.v1.Admin.Version:input_type -> patchbay.admin.v1.VersionRequest
+	1,  // 33: patchbay.admin.v1.Admin.List:output_type -> patchbay.admin.v1.ListEvent
+	9,  // 34: patchbay.admin.v1.Admin.Describe:output_type -> patchbay.admin.v1.DescribeResponse
+	11, // 35: patchbay.admin.v1.Admin.DescribeBridge:output_type -> patchbay.admin.v1.DescribeBridgeResponse
+	17, // 36: patchbay.admin.v1.Admin.Explain:output_type -> patchbay.admin.v1.ExplainResponse
+	19, // 37: patchbay.admin.v1.Admin.Apply:output_type -> patchbay.admin.v1.ApplyResponse
+	21, // 38: patchbay.admin.v1.Admin.Delete:output_type -> patchbay.admin.v1.DeleteResponse
+	23, // 39: patchbay.admin.v1.Admin.Version:output_type -> patchbay.admin.v1.VersionResponse
+	33, // [33:40] is the sub-list for method output_type
+	26, // [26:33] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_plugins_admin_adminpb_admin_proto_init() }
@@ -1325,6 +1911,7 @@ func file_plugins_admin_adminpb_admin_proto_init() {
 		(*Object_Service)(nil),
 		(*Object_Endpoint)(nil),
 		(*Object_Agent)(nil),
+		(*Object_Bridge)(nil),
 		(*Object_Device)(nil),
 	}
 	file_plugins_admin_adminpb_admin_proto_msgTypes[3].OneofWrappers = []any{}
@@ -1334,7 +1921,7 @@ func file_plugins_admin_adminpb_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_plugins_admin_adminpb_admin_proto_rawDesc), len(file_plugins_admin_adminpb_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

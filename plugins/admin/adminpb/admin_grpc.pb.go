@@ -21,12 +21,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Admin_List_FullMethodName     = "/patchbay.admin.v1.Admin/List"
-	Admin_Describe_FullMethodName = "/patchbay.admin.v1.Admin/Describe"
-	Admin_Explain_FullMethodName  = "/patchbay.admin.v1.Admin/Explain"
-	Admin_Apply_FullMethodName    = "/patchbay.admin.v1.Admin/Apply"
-	Admin_Delete_FullMethodName   = "/patchbay.admin.v1.Admin/Delete"
-	Admin_Version_FullMethodName  = "/patchbay.admin.v1.Admin/Version"
+	Admin_List_FullMethodName           = "/patchbay.admin.v1.Admin/List"
+	Admin_Describe_FullMethodName       = "/patchbay.admin.v1.Admin/Describe"
+	Admin_DescribeBridge_FullMethodName = "/patchbay.admin.v1.Admin/DescribeBridge"
+	Admin_Explain_FullMethodName        = "/patchbay.admin.v1.Admin/Explain"
+	Admin_Apply_FullMethodName          = "/patchbay.admin.v1.Admin/Apply"
+	Admin_Delete_FullMethodName         = "/patchbay.admin.v1.Admin/Delete"
+	Admin_Version_FullMethodName        = "/patchbay.admin.v1.Admin/Version"
 )
 
 // AdminClient is the client API for Admin service.
@@ -39,6 +40,7 @@ type AdminClient interface {
 	// List sends every object of a kind, then, if asked to watch, each change.
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListEvent], error)
 	Describe(ctx context.Context, in *DescribeRequest, opts ...grpc.CallOption) (*DescribeResponse, error)
+	DescribeBridge(ctx context.Context, in *DescribeBridgeRequest, opts ...grpc.CallOption) (*DescribeBridgeResponse, error)
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
 	Apply(ctx context.Context, in *ApplyRequest, opts ...grpc.CallOption) (*ApplyResponse, error)
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error)
@@ -76,6 +78,16 @@ func (c *adminClient) Describe(ctx context.Context, in *DescribeRequest, opts ..
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DescribeResponse)
 	err := c.cc.Invoke(ctx, Admin_Describe_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) DescribeBridge(ctx context.Context, in *DescribeBridgeRequest, opts ...grpc.CallOption) (*DescribeBridgeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DescribeBridgeResponse)
+	err := c.cc.Invoke(ctx, Admin_DescribeBridge_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -132,6 +144,7 @@ type AdminServer interface {
 	// List sends every object of a kind, then, if asked to watch, each change.
 	List(*ListRequest, grpc.ServerStreamingServer[ListEvent]) error
 	Describe(context.Context, *DescribeRequest) (*DescribeResponse, error)
+	DescribeBridge(context.Context, *DescribeBridgeRequest) (*DescribeBridgeResponse, error)
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
 	Apply(context.Context, *ApplyRequest) (*ApplyResponse, error)
 	Delete(context.Context, *DeleteRequest) (*DeleteResponse, error)
@@ -151,6 +164,9 @@ func (UnimplementedAdminServer) List(*ListRequest, grpc.ServerStreamingServer[Li
 }
 func (UnimplementedAdminServer) Describe(context.Context, *DescribeRequest) (*DescribeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Describe not implemented")
+}
+func (UnimplementedAdminServer) DescribeBridge(context.Context, *DescribeBridgeRequest) (*DescribeBridgeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DescribeBridge not implemented")
 }
 func (UnimplementedAdminServer) Explain(context.Context, *ExplainRequest) (*ExplainResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
@@ -210,6 +226,24 @@ func _Admin_Describe_Handler(srv interface{}, ctx context.Context, dec func(inte
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServer).Describe(ctx, req.(*DescribeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_DescribeBridge_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DescribeBridgeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).DescribeBridge(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_DescribeBridge_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).DescribeBridge(ctx, req.(*DescribeBridgeRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -296,6 +330,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Describe",
 			Handler:    _Admin_Describe_Handler,
+		},
+		{
+			MethodName: "DescribeBridge",
+			Handler:    _Admin_DescribeBridge_Handler,
 		},
 		{
 			MethodName: "Explain",

@@ -1,7 +1,6 @@
 package geneve
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 
@@ -11,16 +10,10 @@ import (
 )
 
 var maker = tunnel.Maker[vppapi.GENEVE]{
-	Plugin: vppapi.GENEVEPlugin,
-	Create: (*vppapi.Client).CreateGENEVE,
-	Delete: (*vppapi.Client).DeleteGENEVE,
-	List: func(c *vppapi.Client, ctx context.Context) (all []tunnel.Found[vppapi.GENEVE], err error) {
-		found, err := c.GENEVEs(ctx)
-		for _, f := range found {
-			all = append(all, tunnel.Found[vppapi.GENEVE]{Index: f.Index, Tunnel: f.GENEVE})
-		}
-		return all, err
-	},
+	Plugin:  vppapi.GENEVEPlugin,
+	Create:  (*vppapi.Client).CreateGENEVE,
+	Delete:  (*vppapi.Client).DeleteGENEVE,
+	List:    (*vppapi.Client).GENEVEs,
 	Collide: func(a, b vppapi.GENEVE) bool { return a.Remote == b.Remote && a.VNI == b.VNI },
 	Show:    func(g vppapi.GENEVE) string { return fmt.Sprintf("VNI %d to %s", g.VNI, g.Remote) },
 	Local:   func(g vppapi.GENEVE) netip.Addr { return g.Local },

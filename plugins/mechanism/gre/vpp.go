@@ -1,7 +1,6 @@
 package gre
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 
@@ -11,16 +10,10 @@ import (
 )
 
 var maker = tunnel.Maker[vppapi.GRE]{
-	Plugin: vppapi.GREPlugin,
-	Create: (*vppapi.Client).CreateGRE,
-	Delete: (*vppapi.Client).DeleteGRE,
-	List: func(c *vppapi.Client, ctx context.Context) (all []tunnel.Found[vppapi.GRE], err error) {
-		found, err := c.GREs(ctx)
-		for _, f := range found {
-			all = append(all, tunnel.Found[vppapi.GRE]{Index: f.Index, Tunnel: f.GRE})
-		}
-		return all, err
-	},
+	Plugin:  vppapi.GREPlugin,
+	Create:  (*vppapi.Client).CreateGRE,
+	Delete:  (*vppapi.Client).DeleteGRE,
+	List:    (*vppapi.Client).GREs,
 	Collide: func(a, b vppapi.GRE) bool { return a == b },
 	Show: func(g vppapi.GRE) string {
 		payload, key := models.IP, ""

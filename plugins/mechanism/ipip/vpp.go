@@ -15,13 +15,7 @@ var maker = tunnel.Maker[vppapi.IPIP]{
 	Delete: func(c *vppapi.Client, ctx context.Context, index vppapi.Index, _ vppapi.IPIP) error {
 		return c.DeleteIPIP(ctx, index)
 	},
-	List: func(c *vppapi.Client, ctx context.Context) (all []tunnel.Found[vppapi.IPIP], err error) {
-		found, err := c.IPIPs(ctx)
-		for _, f := range found {
-			all = append(all, tunnel.Found[vppapi.IPIP]{Index: f.Index, Tunnel: f.IPIP})
-		}
-		return all, err
-	},
+	List:    (*vppapi.Client).IPIPs,
 	Collide: func(a, b vppapi.IPIP) bool { return a == b },
 	Show:    func(t vppapi.IPIP) string { return fmt.Sprintf("the tunnel from %s to %s", t.Local, t.Remote) },
 	Local:   func(t vppapi.IPIP) netip.Addr { return t.Local },

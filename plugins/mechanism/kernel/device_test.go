@@ -89,8 +89,11 @@ func (x tunnelTest) carries(t *testing.T, mtu int) {
 
 // kinds of tunnels, as other mechanisms describe them.
 var kinds = map[string]func(x tunnelTest) linux.Device{
-	"VXLAN":  func(x tunnelTest) linux.Device { return x.vxlan(x.record()).(linux.Device) },
-	"GENEVE": func(x tunnelTest) linux.Device { return linux.GENEVE(x.vxlan(x.record()).(linux.VXLAN)) },
+	"VXLAN": func(x tunnelTest) linux.Device { return x.vxlan(x.record()).(linux.Device) },
+	"GENEVE": func(x tunnelTest) linux.Device {
+		v := x.vxlan(x.record()).(linux.VXLAN)
+		return linux.GENEVE{Local: v.Local, Remote: v.Remote, VNI: v.VNI, Port: v.Port, MAC: v.MAC, PeerMAC: v.PeerMAC}
+	},
 	"GRE": func(x tunnelTest) linux.Device {
 		local, remote := x.addresses()
 		return linux.GRE{Local: local, Remote: remote, Ethernet: x.Payload == models.Ethernet}

@@ -117,7 +117,7 @@ func (g *gathering) choose(key string, ends [2][]linux.Link) (a, b linux.Link, o
 
 // pair describes what was found as a spec.
 func (g *gathering) pair(key string, links [2]linux.Link) *pair {
-	p := &pair{key: key, links: links, spec: Veth{MTU: links[0].MTU}}
+	p := &pair{key: key, links: links, spec: Veth{MTU: links[0].MTU, Bridged: isPort(key) && links[1].Master != 0}}
 	for i, tag := range tagsOf(key) {
 		l := links[i]
 		p.spec.Ends[i] = End{NetNS: g.look.ref(g.wanted[key].Ends[i].NetNS, l), Name: l.Name, MAC: l.MAC}

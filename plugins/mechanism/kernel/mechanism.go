@@ -39,6 +39,7 @@ type Mechanism struct {
 	looks   looks
 	lost    func(key string) // tells the engine of damage
 
+	here  func() bool    // see WithBridges
 	vfs   *sriov.Plugin  // nil: this node has no virtual functions
 	vpp   *vppapi.Client // nil: this node has no VPP
 	ports *vppapi.Ports
@@ -57,6 +58,13 @@ func (m *Mechanism) WithVPP(vpp *vppapi.Client, mode vppapi.RxMode, placer *vppa
 	m.ports.Placer, m.taps.ports.Placer = placer, placer
 	m.making = make(chan struct{}, maxMaking)
 	m.ns.WithTaps()
+	return m
+}
+
+// WithBridges has workloads be attached to bridges of the kernel's, not of VPP's, whenever
+// here says so. It is called before Register.
+func (m *Mechanism) WithBridges(here func() bool) *Mechanism {
+	m.here = here
 	return m
 }
 
@@ -81,7 +89,7 @@ func (m *Mechanism) Missing() string { return m.ns.Missing() }
 // places them on a tunnel.
 func (m *Mechanism) Offers() []*models.Offer {
 	missing := m.ns.Missing()
-	all := []*models.Offer{{Type: Type, Dataplane: "kernel", Class: "LOCAL", Direct: true, Places: true, Version: version, Missing: missing}}
+	all := []*models.Offer{{Type: Type, Dataplane: "kernel", Class: "LOCAL", Direct: true, Places: true, Bridges: true, Version: version, Missing: missing}}
 	if m.vpp != nil && m.vpp.Missing(m.portPlugin()) == "" {
 		all = append([]*models.Offer{{Type: Type, Dataplane: "vpp", Class: "LOCAL", Direct: true, Joins: true, Version: version, Missing: missing}}, all...)
 	}

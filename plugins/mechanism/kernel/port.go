@@ -1,9 +1,6 @@
 package kernel
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
 	"net/netip"
 
 	"go.patchbay.dev/models"
@@ -11,9 +8,9 @@ import (
 	"go.patchbay.dev/plugins/reconcile"
 )
 
-// Attach renders one workload that is attached to VPP: by a tap where VPP can make one,
-// else by a veth pair whose outer end is in the agent's own namespace, which must be VPP's,
-// and VPP's interface on it.
+// Attach renders one workload that is attached to a bridge of the kernel's or to VPP: by a
+// tap where VPP can make one, else by a veth pair whose outer end is in the agent's own
+// namespace, which must be VPP's, and VPP's interface on it.
 func (m *Mechanism) Attach(x *models.CrossConnect, side models.Side) (port models.Port, values []reconcile.Value, err error) {
 	own, other := x.GetClient(), x.GetEndpoint()
 	if side == models.EndpointSide {
@@ -24,10 +21,13 @@ func (m *Mechanism) Attach(x *models.CrossConnect, side models.Side) (port model
 	if err != nil {
 		return port, nil, under(string(side), err)
 	}
+	if m.bridged(x) {
+		return m.attachBridge(x, tag, end, own, other)
+	}
 	if m.wantsTap() {
 		return m.attachTap(x, tag, end, own, other)
 	}
-	host := HostIf{Tag: tag.String(), Veth: portKey(tag), Name: m.outerName(tag), MAC: [6]byte(tag.Port().MAC()), MTU: mtuOf(x), IP: x.GetPayload() == models.IP}
+	host := HostIf{Tag: tag.String(), Veth: portKey(tag), Name: m.ns.PortName(tag), MAC: [6]byte(tag.Port().MAC()), MTU: mtuOf(x), IP: x.GetPayload() == models.IP}
 	config, err := portConfig(own, other, host.IP, linux.MAC(host.MAC))
 	if err != nil {
 		return port, nil, under(string(side), err)
@@ -40,6 +40,29 @@ func (m *Mechanism) Attach(x *models.CrossConnect, side models.Side) (port model
 		{Key: portKey(tag), Spec: Veth{MTU: host.MTU, Ends: [2]End{end, {NetNS: linux.OwnRef, Name: host.Name, MAC: outerMAC(tag)}}}},
 		{Key: ipKey(tag), Spec: IPConfig{NetNS: end.NetNS, Name: end.Name, Maker: portKey(tag), Config: config}},
 		{Key: hostKey(tag), Spec: host},
+	}, nil
+}
+
+// bridged tells whether the workload becomes a member of a bridge of the kernel's.
+func (m *Mechanism) bridged(x *models.CrossConnect) bool {
+	return models.BridgeOf(x) != "" && (m.vpp == nil || m.here != nil && m.here())
+}
+
+// attachBridge renders one workload that is a member of a bridge of the kernel's: by a veth
+// pair, whose outer end is in the agent's own namespace.
+func (m *Mechanism) attachBridge(x *models.CrossConnect, tag linux.Tag, end End, own, other *models.Attachment) (port models.Port, values []reconcile.Value, err error) {
+	config, err := portConfig(own, other, false, linux.MAC{})
+	if err != nil {
+		return port, nil, under(string(tag.Side), err)
+	}
+	outer := End{NetNS: linux.OwnRef, Name: m.ns.PortName(tag), MAC: outerMAC(tag)}
+	port = models.Port{Key: portKey(tag), Tag: tag.String(), Ethernet: true, MAC: [6]byte(end.MAC)}
+	for _, p := range config.Addresses {
+		port.Addresses = append(port.Addresses, p.Addr())
+	}
+	return port, []reconcile.Value{
+		{Key: portKey(tag), Spec: Veth{MTU: mtuOf(x), Ends: [2]End{end, outer}, Bridged: true}},
+		{Key: ipKey(tag), Spec: IPConfig{NetNS: end.NetNS, Name: end.Name, Maker: portKey(tag), Config: config}},
 	}, nil
 }
 
@@ -84,13 +107,6 @@ func mtuOf(x *models.CrossConnect) int {
 		return int(x.GetMtu())
 	}
 	return DefaultMTU
-}
-
-// outerName is the name of the outer end, and in VPP's after "host-". It is the agent's
-// own, for the ends of several agents may be in one namespace.
-func (m *Mechanism) outerName(tag linux.Tag) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", tag, m.ns.Group()))
-	return "pb" + hex.EncodeToString(sum[:5])
 }
 
 // outerMAC is the kernel's address of the outer end. It is neither VPP's nor the

@@ -26,7 +26,11 @@ func (m *Mechanism) Status(x *models.CrossConnect, side models.Side) *models.Att
 		return s
 	}
 	s.Interface, s.LinkUp = p.spec.Ends[i].Name, p.links[i].Running
-	if isPort(p.key) {
+	switch {
+	case !isPort(p.key):
+	case p.spec.Bridged:
+		s.Interface = p.spec.Ends[1].Name // the bridge's end
+	default:
 		s.Parameters[PortKind] = portOf(p)
 		port, there := m.vpp.Tagged(tag.String())
 		s.Interface, s.LinkUp = port.Name, there && s.LinkUp && port.LinkUp

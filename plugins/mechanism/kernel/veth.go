@@ -16,6 +16,8 @@ import (
 type Veth struct {
 	MTU  int    // bytes
 	Ends [2]End // the client's and the endpoint's
+	// Bridged: the outer end of a pair to the forwarder is a port of a bridge of the kernel's.
+	Bridged bool
 	// broken: found, but not up, not marked, or with an MTU of its own at one end.
 	broken bool
 }
@@ -160,7 +162,7 @@ func (d vethDescriptor) finish(key string, spec Veth, ns opened) (links [2]linux
 	}
 	links[1].Index, links[1].MAC = links[0].Peer.Index, spec.Ends[1].MAC
 	d.pairs.set(key, spec, links, true) // from here on, what happens to it is heard
-	if isPort(key) {
+	if isPort(key) && !spec.Bridged {
 		if err = ns[0].NoOffload(spec.Ends[0].Name); err != nil {
 			return links, err
 		}

@@ -1,11 +1,11 @@
 package vxlan
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 
 	"go.patchbay.dev/models"
+	"go.patchbay.dev/plugins/reconcile"
 	"go.patchbay.dev/plugins/tunnel"
 	"go.patchbay.dev/vppapi"
 )
@@ -14,13 +14,7 @@ var maker = tunnel.Maker[vppapi.VXLAN]{
 	Plugin: vppapi.VXLANPlugin,
 	Create: (*vppapi.Client).CreateVXLAN,
 	Delete: (*vppapi.Client).DeleteVXLAN,
-	List: func(c *vppapi.Client, ctx context.Context) (all []tunnel.Found[vppapi.VXLAN], err error) {
-		found, err := c.VXLANs(ctx)
-		for _, f := range found {
-			all = append(all, tunnel.Found[vppapi.VXLAN]{Index: f.Index, Tunnel: f.VXLAN})
-		}
-		return all, err
-	},
+	List:   (*vppapi.Client).VXLANs,
 	Collide: func(a, b vppapi.VXLAN) bool {
 		return a.Remote == b.Remote && a.VNI == b.VNI && a.LocalPort == b.LocalPort && (a.Local == b.Local || a.Local.Is6())
 	},
@@ -44,4 +38,10 @@ func port(_ string, p tunnel.Params, at tunnel.Place) (out tunnel.Port[vppapi.VX
 		out.MAC, out.PeerMAC = macs(v, at)
 	}
 	return out, nil
+}
+
+// Between renders a tunnel of VPP's that a bridge has to another node, see
+// [tunnel.Mechanism.Between].
+func (m *Mechanism) Between(id string, local, remote netip.Addr, vni uint32, mtu int) (models.Port, reconcile.Value) {
+	return m.Mechanism.Between(id, vppapi.VXLAN{Local: local, Remote: remote, LocalPort: defaultPort, RemotePort: defaultPort, VNI: vni}, mtu)
 }

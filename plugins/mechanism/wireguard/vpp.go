@@ -16,10 +16,10 @@ var maker = tunnel.Maker[vppapi.WireGuard]{
 	Delete: func(c *vppapi.Client, ctx context.Context, index vppapi.Index, _ vppapi.WireGuard) error {
 		return c.DeleteWireGuard(ctx, index)
 	},
-	List: func(c *vppapi.Client, ctx context.Context) (all []tunnel.Found[vppapi.WireGuard], err error) {
+	List: func(c *vppapi.Client, ctx context.Context) (all []vppapi.Tunnel[vppapi.WireGuard], err error) {
 		found, err := c.WireGuards(ctx)
 		for _, f := range found {
-			all = append(all, tunnel.Found[vppapi.WireGuard]{Index: f.Index, Tunnel: f.WireGuard})
+			all = append(all, vppapi.Tunnel[vppapi.WireGuard]{Index: f.Index, Tunnel: f.WireGuard})
 		}
 		return all, err
 	},

@@ -31,6 +31,7 @@ type Options struct {
 	Token      string         // the device plugin's, for the one that it has
 	Interface  string         // name of interfaces; %d stands for the lowest number that is free
 	Prefixes   []netip.Prefix // a pair of addresses of each for every connection
+	Shared     bool           // connections share one link: only their clients have addresses, of the whole prefix
 	Changed    func(Event)    // called for each change, one at a time; it must not block
 }
 
@@ -72,7 +73,7 @@ func New(o Options) (*Server, error) {
 		if j := slices.IndexFunc(o.Prefixes[:i], p.Overlaps); j >= 0 {
 			return nil, fmt.Errorf("cidr %s overlaps %s; leave one out", p, o.Prefixes[j])
 		}
-		pool, err := newPool(p)
+		pool, err := newPool(p, o.Shared)
 		if err != nil {
 			return nil, fmt.Errorf("cidr: %w", err)
 		}
@@ -149,6 +150,9 @@ func (s *Server) pairsFor(had, excluded []netip.Prefix) ([]pair, error) {
 			if p.prefix.Contains(had[i].Addr()) {
 				old = pair{had[i].Addr(), had[i+1].Addr()}
 			}
+		}
+		if s.Shared {
+			old.endpoint = netip.Addr{}
 		}
 		if p.retake(old) {
 			out = append(out, old)

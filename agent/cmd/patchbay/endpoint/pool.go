@@ -9,19 +9,21 @@ import (
 )
 
 // pool hands out addresses of one prefix, lowest first, two at a time: one for each end of
-// a point-to-point link. It is not safe for concurrent use.
+// a point-to-point link; or one, for what shares a link with all others. It is not safe for
+// concurrent use.
 type pool struct {
 	prefix      netip.Prefix
+	shared      bool       // one at a time
 	first, last netip.Addr // that a host may have
 	used        map[netip.Addr]bool
 }
 
-// pair is the two addresses of one connection.
+// pair is the two addresses of one connection; on a shared link, there is no endpoint's.
 type pair struct{ client, endpoint netip.Addr }
 
-func newPool(prefix netip.Prefix) (*pool, error) {
+func newPool(prefix netip.Prefix, shared bool) (*pool, error) {
 	prefix = prefix.Masked()
-	p := &pool{prefix: prefix, first: prefix.Addr(), last: lastOf(prefix), used: map[netip.Addr]bool{}}
+	p := &pool{prefix: prefix, shared: shared, first: prefix.Addr(), last: lastOf(prefix), used: map[netip.Addr]bool{}}
 	switch hosts := prefix.Addr().BitLen() - prefix.Bits(); {
 	case hosts == 0:
 		return nil, fmt.Errorf("%s holds one address; a connection needs two", prefix)
@@ -44,19 +46,23 @@ func lastOf(p netip.Prefix) netip.Addr {
 	return a
 }
 
-var errExhausted = errors.New("no two addresses are free")
+var (
+	errExhausted = errors.New("no two addresses are free")
+	errFull      = errors.New("no address is free")
+)
 
-// take gives the two lowest addresses that are free and in none of the excluded prefixes.
+// take gives the lowest addresses that are free and in none of the excluded prefixes.
 func (p *pool) take(excluded []netip.Prefix) (pair, error) {
 	client, err := p.free(p.first, excluded)
 	if err != nil {
 		return pair{}, err
 	}
-	endpoint, err := p.free(client.Next(), excluded)
-	if err != nil {
-		return pair{}, err
+	out := pair{client: client}
+	if !p.shared {
+		if out.endpoint, err = p.free(client.Next(), excluded); err != nil {
+			return pair{}, err
+		}
 	}
-	out := pair{client, endpoint}
 	p.reserve(out)
 	return out, nil
 }
@@ -73,7 +79,11 @@ func (p *pool) free(a netip.Addr, excluded []netip.Prefix) (netip.Addr, error) {
 		}
 		a = a.Next()
 	}
-	return netip.Addr{}, fmt.Errorf("%s: %w; %d of %s in use", p.prefix, errExhausted, len(p.used), p.size())
+	why := errExhausted
+	if p.shared {
+		why = errFull
+	}
+	return netip.Addr{}, fmt.Errorf("%s: %w; %d of %s in use", p.prefix, why, len(p.used), p.size())
 }
 
 func (p *pool) size() *big.Int {
@@ -84,22 +94,34 @@ func (p *pool) size() *big.Int {
 
 // retake gives a pair out again that a connection had, if it is this pool's and free.
 func (p *pool) retake(old pair) bool {
-	for _, a := range []netip.Addr{old.client, old.endpoint} {
+	for _, a := range old.addresses() {
 		if !a.IsValid() || a.Compare(p.first) < 0 || a.Compare(p.last) > 0 || p.used[a] {
 			return false
 		}
 	}
-	if old.client == old.endpoint {
+	if old.client == old.endpoint || p.shared == old.endpoint.IsValid() {
 		return false
 	}
 	p.reserve(old)
 	return true
 }
 
-func (p *pool) reserve(x pair) { p.used[x.client], p.used[x.endpoint] = true, true }
+func (x pair) addresses() []netip.Addr {
+	if !x.endpoint.IsValid() {
+		return []netip.Addr{x.client}
+	}
+	return []netip.Addr{x.client, x.endpoint}
+}
+
+func (p *pool) reserve(x pair) {
+	for _, a := range x.addresses() {
+		p.used[a] = true
+	}
+}
 
 // giveBack frees a pair.
 func (p *pool) giveBack(x pair) {
-	delete(p.used, x.client)
-	delete(p.used, x.endpoint)
+	for _, a := range x.addresses() {
+		delete(p.used, a)
+	}
 }

@@ -29,7 +29,7 @@ func TestPoolHandsOutPairs(t *testing.T) {
 		{"10.60.0.0/30", []string{"10.0.0.0/8"}, "", false},
 	} {
 		t.Run(c.prefix+strings.Join(c.excluded, ","), func(t *testing.T) {
-			p, err := newPool(netip.MustParsePrefix(c.prefix))
+			p, err := newPool(netip.MustParsePrefix(c.prefix), false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -52,14 +52,14 @@ func TestPoolHandsOutPairs(t *testing.T) {
 
 func TestPoolRefusesOneAddress(t *testing.T) {
 	for _, s := range []string{"10.0.0.1/32", "fd00::1/128"} {
-		if _, err := newPool(netip.MustParsePrefix(s)); err == nil {
+		if _, err := newPool(netip.MustParsePrefix(s), false); err == nil {
 			t.Errorf("%s was accepted", s)
 		}
 	}
 }
 
 func TestPoolGivesOutAgainWhatCameBack(t *testing.T) {
-	p, _ := newPool(netip.MustParsePrefix("10.60.0.0/29"))
+	p, _ := newPool(netip.MustParsePrefix("10.60.0.0/29"), false)
 	a, _ := p.take(nil)
 	b, _ := p.take(nil)
 	p.giveBack(a)
@@ -85,5 +85,24 @@ func TestPoolGivesOutAgainWhatCameBack(t *testing.T) {
 	}
 	if _, err := p.take(nil); err == nil || !strings.Contains(err.Error(), "10.60.0.0/29: no two addresses are free; 6 of 6 in use") {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestPoolOfASharedLinkGivesOneAddress(t *testing.T) {
+	p, err := newPool(netip.MustParsePrefix("10.60.0.0/30"), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, _ := p.take(nil)
+	b, err := p.take(nil)
+	if err != nil || a.endpoint.IsValid() || a.client == b.client {
+		t.Errorf("took %v and %v, %v", a, b, err)
+	}
+	if _, err := p.take(nil); err == nil || !strings.Contains(err.Error(), "10.60.0.0/30: no address is free; 2 of 2 in use") {
+		t.Errorf("error %v", err)
+	}
+	p.giveBack(b)
+	if !p.retake(pair{client: b.client}) || p.retake(a) {
+		t.Error("what is free is had again, and nothing else")
 	}
 }

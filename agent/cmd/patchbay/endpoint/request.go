@@ -132,7 +132,7 @@ func (s *Server) admit(conn *networkservice.Connection, caller *networkservice.P
 	conn.Mechanism = mechanism
 	conn.NetworkServiceEndpointName = s.Name
 	conn.State = networkservice.State_UP
-	c.fill(conn)
+	c.fill(conn, s.pools)
 	index := conn.Path.Index
 	conn.Path.PathSegments = append(conn.Path.PathSegments[:index+1],
 		&networkservice.PathSegment{Name: s.Name, Id: c.id, Expires: proto.CloneOf(caller.Expires)})
@@ -147,7 +147,11 @@ func (s *Server) admit(conn *networkservice.Connection, caller *networkservice.P
 // newConnection gives a connection what it keeps. s.mu is held.
 func (s *Server) newConnection(conn *networkservice.Connection, mechanism *networkservice.Mechanism) (*connection, error) {
 	ip := conn.GetContext().GetIpContext()
-	had := interleave(prefixes(ip.GetSrcIpAddrs()), prefixes(ip.GetDstIpAddrs()))
+	client, endpoint := prefixes(ip.GetSrcIpAddrs()), prefixes(ip.GetDstIpAddrs())
+	if s.Shared {
+		endpoint = client
+	}
+	had := interleave(client, endpoint)
 	name, number, err := s.nameFor(mechanism.Parameters[common.InterfaceNameKey])
 	if err != nil {
 		return nil, err
@@ -180,8 +184,8 @@ func interleave(client, endpoint []netip.Prefix) (out []netip.Prefix) {
 }
 
 // fill sets both ends' addresses, and the route from each to the other, since they share
-// no prefix. Without pools the context stays as the client wishes.
-func (c *connection) fill(conn *networkservice.Connection) {
+// no prefix; on a shared link they do. Without pools the context stays as the client wishes.
+func (c *connection) fill(conn *networkservice.Connection, pools []*pool) {
 	if len(c.pairs) == 0 {
 		return
 	}
@@ -193,7 +197,11 @@ func (c *connection) fill(conn *networkservice.Connection) {
 	}
 	ip := conn.Context.IpContext
 	ip.SrcIpAddrs, ip.DstIpAddrs, ip.SrcRoutes, ip.DstRoutes = nil, nil, nil, nil
-	for _, p := range c.pairs {
+	for i, p := range c.pairs {
+		if pools[i].shared {
+			ip.SrcIpAddrs = append(ip.SrcIpAddrs, netip.PrefixFrom(p.client, pools[i].prefix.Bits()).String())
+			continue
+		}
 		client, endpoint := whole(p.client), whole(p.endpoint)
 		ip.SrcIpAddrs = append(ip.SrcIpAddrs, client)
 		ip.DstIpAddrs = append(ip.DstIpAddrs, endpoint)

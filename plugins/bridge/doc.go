@@ -1,0 +1,2 @@
+// Package bridge keeps the bridge domains that this node has members of.
+package bridge
