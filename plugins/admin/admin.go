@@ -43,6 +43,8 @@ type Bridges interface {
 	Check(ctx context.Context, b *models.Bridge) error
 	// Look tells what this node's dataplane has of a bridge.
 	Look(ctx context.Context, name string) (bridge.State, error)
+	// Await waits until the bridges are known as of a revision.
+	Await(ctx context.Context, revision int64) error
 	// Free gives back what a bridge that is deleted has left in etcd.
 	Free(ctx context.Context, name string) error
 }

@@ -12,6 +12,7 @@ import (
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/negotiation"
 	"go.patchbay.dev/plugins/admin/adminpb"
+	"go.patchbay.dev/plugins/manager"
 )
 
 // Explain negotiates without doing it: with the ends that the caller makes up, the client on
@@ -21,6 +22,7 @@ func (s *Server) Explain(ctx context.Context, in *adminpb.ExplainRequest) (*admi
 		return nil, err
 	}
 	out := &adminpb.ExplainResponse{}
+	bridged := false
 	if in.Service != "" {
 		list, err := s.Registry.Candidates(in.Service, in.Labels)
 		if err != nil {
@@ -30,6 +32,7 @@ func (s *Server) Explain(ctx context.Context, in *adminpb.ExplainRequest) (*admi
 			out.Candidates = append(out.Candidates, e.Name)
 		}
 		in.Node = cmp.Or(in.Node, list[0].Node)
+		bridged = manager.IsBridge(list[0])
 	}
 	to := s.Agent()
 	if in.Node != "" && in.Node != s.Keys.Node {
@@ -48,6 +51,9 @@ func (s *Server) Explain(ctx context.Context, in *adminpb.ExplainRequest) (*admi
 		Prefer:    s.Prefer,
 		Direct:    path == models.DirectPath,
 		Forwarder: path == models.ForwarderPath,
+	}
+	if bridged {
+		q.Endpoint.Speaks, q.Payload = []string{models.BridgeMechanism}, cmp.Or(q.Payload, models.Ethernet)
 	}
 	d, err := negotiation.Decide(q)
 	var none *negotiation.NoneError
