@@ -150,9 +150,9 @@ func (n *negotiation) unjoined(x *entry, own, other *side) string {
 		return at + " and " + to + " cannot join it through " + n.tunnels.usable() + " with " + names
 	}
 	switch y := other.find(x.name); {
-	case cards(x.offers) && !other.cards():
+	case onCards(x.offers) && !other.onCards():
 		return "its device leads to a card, and " + other.who + " has none"
-	case !cards(x.offers) && other.cards():
+	case !onCards(x.offers) && other.onCards():
 		return other.who + " has a device, which leads to a card, and this has none"
 	case y == nil || y.why != "":
 		return other.lacks() + ", and " + at + " cannot join it with " + names
@@ -162,14 +162,14 @@ func (n *negotiation) unjoined(x *entry, own, other *side) string {
 	return at + " cannot join two of it"
 }
 
-// cards says whether all of an entry's offers are those of network cards.
-func cards(offers []*models.Offer) bool {
+// onCards says whether all of an entry's offers are those of network cards.
+func onCards(offers []*models.Offer) bool {
 	return !slices.ContainsFunc(offers, func(o *models.Offer) bool { return o.GetDataplane() != models.CardDataplane })
 }
 
-// cards says whether all that the side can use are devices of network cards.
-func (s *side) cards() bool {
-	return !slices.ContainsFunc(s.entries, func(e entry) bool { return e.why == "" && !cards(e.offers) })
+// onCards says whether all that the side can use are devices of network cards.
+func (s *side) onCards() bool {
+	return !slices.ContainsFunc(s.entries, func(e entry) bool { return e.why == "" && !onCards(e.offers) })
 }
 
 // usable names what the side can use.
