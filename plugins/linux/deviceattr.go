@@ -27,9 +27,15 @@ const greKeyed = 0x2000
 // packets: few others understand it (IP6_TNL_F_IGN_ENCAP_LIMIT, linux/ip6_tunnel.h).
 const noEncapLimit = 1
 
-func (v VXLAN) data() (a attributes) {
-	a.add(nl.IFLA_VXLAN_ID, nl.Uint32Attr(v.VNI))
+func (v VXLAN) data() attributes {
+	a := v.ends()
 	a.add(nl.IFLA_VXLAN_PORT, be16(v.Port))
+	return append(a, v.learning()...)
+}
+
+// ends of a tunnel, which the kernel changes in place if the VNI stays.
+func (v VXLAN) ends() (a attributes) {
+	a.add(nl.IFLA_VXLAN_ID, nl.Uint32Attr(v.VNI))
 	local, remote := nl.IFLA_VXLAN_LOCAL, nl.IFLA_VXLAN_GROUP
 	if v.Local.Is6() {
 		local, remote = nl.IFLA_VXLAN_LOCAL6, nl.IFLA_VXLAN_GROUP6
@@ -38,7 +44,7 @@ func (v VXLAN) data() (a attributes) {
 	if v.Remote.IsValid() {
 		a.add(remote, v.Remote.AsSlice())
 	}
-	return append(a, v.learning()...)
+	return a
 }
 
 // learning: with one peer, nobody else leads frames away.

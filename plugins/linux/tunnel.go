@@ -43,6 +43,28 @@ func (n *Namespaces) SetMesh(index int, v VXLAN) error {
 	return nil
 }
 
+// Redirects tells whether a tunnel can be led to another end, or from another address, in place:
+// to delete one takes the kernel longer than all else that a connection which moves needs.
+func Redirects(from, to Device) bool {
+	a, ok := from.(VXLAN)
+	b, same := to.(VXLAN)
+	return ok && same && a.VNI == b.VNI && a.Port == b.Port && a.Local.Is4() == b.Local.Is4() && a.Remote.IsValid() && b.Remote.IsValid()
+}
+
+// Redirect does that.
+func (ns *Namespace) Redirect(index int, to Device) error {
+	c, err := ns.conn()
+	if err == nil {
+		h := nl.NewIfInfomsg(unix.AF_UNSPEC)
+		h.Index = int32(index)
+		err = c.one(newRequest(unix.RTM_NEWLINK, 0, h, linkInfo(kindVXLAN, to.(VXLAN).ends())))
+	}
+	if err != nil {
+		return fmt.Errorf("lead the tunnel of interface %d to another node: %w", index, err)
+	}
+	return nil
+}
+
 // create is CreateDevice, with attributes of the interface beside those of an end.
 func (n *Namespaces) create(e End, d Device, more ...nl.NetlinkRequestData) error {
 	err := n.createDevice(e, d, more...)

@@ -22,6 +22,7 @@ type connection struct {
 	timer   *time.Timer
 	links   map[string]func()          // by URL of the endpoint or another agent: ends the use of the link
 	healing healing                    // of the endpoint's loss
+	asked   time.Time                  // when its record came
 	orphan  *time.Timer                // runs while the agent that asked for it does not know it
 	event   *networkservice.Connection // as last told to monitors
 	was     bool                       // its links were up at some time: a workload connects to its socket in its own time
@@ -61,7 +62,8 @@ func (m *Manager) Changed(id string, desired *models.CrossConnect, s *models.Cro
 		delete(m.segments, c.segment)
 		m.segments[segment] = id
 	}
-	c.record, c.conn, c.segment, c.status = desired, conn, segment, s
+	c.record, c.conn, c.segment, c.status, c.asked = desired, conn, segment, s, time.Now()
+	m.claimed(c)
 	if moved {
 		m.found(id, c) // what was lost was another
 	}
@@ -171,21 +173,21 @@ func (m *Manager) endpointLost(url, why string) {
 	}
 }
 
-// endpointEvent takes in what an endpoint says of this agent's connections.
-func (m *Manager) endpointEvent(url string, e *networkservice.ConnectionEvent) {
+// endpointEvent takes in what an endpoint says of this agent's connections, on a stream that
+// began at that time.
+func (m *Manager) endpointEvent(url string, began time.Time, e *networkservice.ConnectionEvent) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	mentioned := map[string]bool{}
 	for _, conn := range e.GetConnections() {
 		for _, s := range conn.GetPath().GetPathSegments() {
-			id, ok := m.segments[s.GetId()]
-			if !ok {
+			id, c := m.mentionedBy(url, s.GetId())
+			if c == nil {
 				continue
 			}
 			mentioned[id] = true
-			c := m.connections[id]
 			if c.record.Request.EndpointUrl != url {
-				m.claim(id, c, url, e.Type != networkservice.ConnectionEventType_DELETE)
+				m.claim(id, c, url, e.Type != networkservice.ConnectionEventType_DELETE, time.Time{})
 				continue
 			}
 			c.leave = conn.GetState() == networkservice.State_RESELECT_REQUESTED
@@ -208,9 +210,22 @@ func (m *Manager) endpointEvent(url string, e *networkservice.ConnectionEvent) {
 		case c.record.Request.EndpointUrl == url:
 			m.lose(id, "its endpoint does not know it any more")
 		default:
-			m.claim(id, c, url, false)
+			m.claim(id, c, url, false, began)
 		}
 	}
+}
+
+// mentionedBy finds a connection of this agent by the id of a path segment: of this agent's
+// own, or of the agent's that asks for it and has had no answer yet. m.mu is held.
+func (m *Manager) mentionedBy(url, segment string) (id string, c *connection) {
+	if id, ok := m.segments[segment]; ok {
+		return id, m.connections[id]
+	}
+	id = recordID(segment)
+	if c := m.connections[id]; c != nil && c.record.Request.Owner == ownerOf(url) {
+		return id, c
+	}
+	return "", nil
 }
 
 // lose notes why the endpoint of a connection is thought gone, or that it is not. m.mu is held.

@@ -282,24 +282,10 @@ func TestHalvesWithoutTheOtherAreGivenBack(t *testing.T) {
 	b.serve("fw-1", "fw")
 	a.connect("c1", "fw")
 	a.connect("c2", "fw")
-	far, _, _ := a.m.known("c1")
-	id := recordID(ours(mustReplied(t, far)).Id)
 	a.stop()
 	a.etcd.Delete(t.Context(), a.keys.CrossConnect("c1")) // it died before it was put
 	a.run()
-	eventually(t, 10*time.Second, "b to know that a does not know it", func() error {
-		b.m.mu.Lock()
-		defer b.m.mu.Unlock()
-		if c := b.m.connections[id]; c == nil || c.orphan == nil {
-			return errors.New("it does not")
-		}
-		return nil
-	})
-	b.m.mu.Lock()
-	c := b.m.connections[id]
-	c.orphan.Reset(0)
-	b.m.mu.Unlock()
-	eventually(t, 5*time.Second, "b to have c2 only", func() error {
+	eventually(t, 10*time.Second, "b to have c2 only", func() error {
 		if r := b.records(); len(r) != 1 {
 			return fmt.Errorf("it has %v", r)
 		}
@@ -307,11 +293,55 @@ func TestHalvesWithoutTheOtherAreGivenBack(t *testing.T) {
 	})
 }
 
-func mustReplied(t *testing.T, x *models.CrossConnect) *networkservice.Connection {
-	t.Helper()
-	c, err := replied(x)
-	if err != nil {
-		t.Fatal(err)
+// TestAHalfThatIsBeingAskedForStays: what the agent that asks has not on record yet it names
+// to the node that it asks, and to no other.
+func TestAHalfThatIsBeingAskedForStays(t *testing.T) {
+	l := newLab(t)
+	a, b, other := l.start("a"), l.start("b"), l.start("c")
+	b.serve("fw-1", "fw")
+	a.connect("c1", "fw")
+	id := strings.TrimPrefix(b.records()[0], b.keys.CrossConnects())
+	done := a.m.asks(nodeURL("b"), id)
+	initial := func(n *node) *networkservice.ConnectionEvent {
+		t.Helper()
+		cc, err := n.m.dialNode("a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cc.Close()
+		stream, err := networkservice.NewMonitorConnectionClient(cc).MonitorConnections(t.Context(),
+			&networkservice.MonitorScopeSelector{PathSegments: []*networkservice.PathSegment{{Name: n.name}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
 	}
-	return c
+	if e := initial(other); len(e.Connections) != 0 {
+		t.Errorf("c is told of %v", e.Connections)
+	}
+	e := initial(b)
+	if e.Connections[id] == nil {
+		t.Fatalf("b is told of %v, and not of %s", e.Connections, id)
+	}
+	e.Connections = map[string]*networkservice.Connection{id: e.Connections[id]}
+	b.m.endpointEvent(nodeURL("a"), time.Now(), e)
+	b.m.mu.Lock()
+	c := b.m.connections[id]
+	b.m.mu.Unlock()
+	if c == nil || c.orphan != nil {
+		t.Fatalf("it is thought to be nobody's: %v", c)
+	}
+	done()
+	e.Connections = nil
+	b.m.endpointEvent(nodeURL("a"), time.Now(), e)
+	eventually(t, 5*time.Second, "b to have given it back", func() error {
+		if r := b.records(); len(r) != 0 {
+			return fmt.Errorf("it has %v", r)
+		}
+		return nil
+	})
 }

@@ -158,6 +158,7 @@ func (l *links) follow(ctx context.Context, k *link) {
 
 // stream hears of this agent's connections at one endpoint until the stream breaks.
 func (l *links) stream(ctx context.Context, url string, client networkservice.MonitorConnectionClient, options ...grpc.CallOption) error {
+	began := time.Now()
 	stream, err := client.MonitorConnections(ctx, &networkservice.MonitorScopeSelector{
 		PathSegments: []*networkservice.PathSegment{{Name: l.m.Keys.Node}},
 	}, options...)
@@ -169,6 +170,6 @@ func (l *links) stream(ctx context.Context, url string, client networkservice.Mo
 		if err != nil {
 			return err
 		}
-		l.m.endpointEvent(url, e)
+		l.m.endpointEvent(url, began, e)
 	}
 }

@@ -122,6 +122,7 @@ type Manager struct {
 	mu          sync.Mutex
 	connections map[string]*connection // by the id of the record
 	segments    map[string]string      // id of the record by the id of our own path segment
+	asking      map[asking]int         // requests to other nodes under way
 	monitors    map[*monitor]struct{}
 	notes       sync.Mutex       // held while a status is told why it is so
 	heals       chan struct{}    // bounds what is healed at the same time
@@ -147,6 +148,7 @@ func New(o Options) *Manager {
 		health:      health.NewServer(),
 		connections: map[string]*connection{},
 		segments:    map[string]string{},
+		asking:      map[asking]int{},
 		monitors:    map[*monitor]struct{}{},
 		turn:        map[string]int{},
 		undoing:     map[string]*mark{},

@@ -47,6 +47,12 @@ func (m *Manager) MonitorConnections(selector *networkservice.MonitorScopeSelect
 			initial.Connections[c.event.Id] = c.event
 		}
 	}
+	for a := range m.asking {
+		if node, _ := nodeOf(a.url); w.agent != nil && w.agent.Is(node) {
+			initial.Connections[a.id] = &networkservice.Connection{Id: a.id, Path: &networkservice.Path{
+				PathSegments: []*networkservice.PathSegment{{Name: m.Keys.Node, Id: a.id}}}}
+		}
+	}
 	m.monitors[w] = struct{}{}
 	m.mu.Unlock()
 	defer m.unmonitor(w)

@@ -119,6 +119,12 @@ func TestTwoNodesThatStartAtOnceAgreeOnTunnels(t *testing.T) {
 	a, b := l.start("a"), l.start("b")
 	a.serve("fw-a", "fa")
 	b.serve("fw-b", "fb")
+	eventually(t, 5*time.Second, "both to know both services", func() error {
+		if len(a.m.registry.all())+len(b.m.registry.all()) != 4 {
+			return errors.New("they do not")
+		}
+		return nil
+	})
 	const each = 20
 	errs := make(chan error, 2*each)
 	for i := range each {
@@ -257,6 +263,7 @@ func TestACallerWhoseClockIsWrong(t *testing.T) {
 			}
 			t.Cleanup(func() { cc.Close() })
 			ctx := metadata.AppendToOutgoingContext(t.Context(), metaClock, time.Now().Add(apart).Format(time.RFC3339Nano))
+			defer a.m.asks(nodeURL("b"), "s1")() // else b gives back at once what a does not know
 			in := peerRequest(func(c *networkservice.Connection) { c.Path.PathSegments[1].Expires = at(apart + time.Minute) })
 			out, err := networkservice.NewNetworkServiceClient(cc).Request(ctx, in)
 			if err != nil {

@@ -278,6 +278,9 @@ func (m *Manager) try(ctx context.Context, r *request, e *models.Endpoint, candi
 		return nil, &refusal{err}
 	}
 	defer release()
+	if next.node != nil {
+		defer m.asks(next.url, r.conn.Path.PathSegments[r.index+1].Id)()
+	}
 	before := r.record.GetRequest().GetEndpointUrl()
 	answer, err := m.ask(asked, cc, r, next)
 	if err != nil {

@@ -57,6 +57,9 @@ func (r *Room) propose(id, name string, to *models.Agent, payload string) (all [
 	for _, p := range pairs {
 		ends := Params{SrcIP: p[0].String(), DstIP: p[1].String()}
 		some, err := k.Propose(ends, Choice{id, &r.claims})
+		if len(some) > 0 {
+			some = r.moved(id, name, some)
+		}
 		for _, params := range some {
 			claims := k.Claims(params, Place{models.EndpointSide, payload, p[0], p[1]})
 			if err = r.claims.check(id, claims); err != nil {
@@ -73,6 +76,25 @@ func (r *Room) propose(id, name string, to *models.Agent, payload string) (all [
 		why = append(why, err.Error())
 	}
 	return nil, nil, errors.New(strings.Join(why, ", "))
+}
+
+// moved puts before what is proposed the same with the numbers that the connection has on record:
+// one that moves to another node keeps them if it can, and the kernel its device.
+func (r *Room) moved(id, name string, some []Params) []Params {
+	on := r.records[id][models.EndpointSide]
+	if on.GetType() != name {
+		return some
+	}
+	kept := maps.Clone(some[0])
+	for key := range kept {
+		if v, ok := on.Parameters[key]; ok && key != SrcIP && key != DstIP {
+			kept[key] = v
+		}
+	}
+	if maps.Equal(kept, some[0]) {
+		return some
+	}
+	return slices.Insert(some, 0, kept)
 }
 
 // pair joins addresses of the same family, the best of ours first.

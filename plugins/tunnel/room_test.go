@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"go.patchbay.dev/models"
@@ -250,6 +251,48 @@ func TestOfTwoThatProposeAtOnceOneWins(t *testing.T) {
 		for _, n := range []*node{a, b} {
 			n.Release("low")
 			n.Release("high")
+		}
+	}
+}
+
+// A connection that moves to another node keeps its numbers, if they are free there: the
+// kernel then changes its device in place.
+func TestAMoveKeepsTheNumbers(t *testing.T) {
+	a, b, c := newNode(t, "a", "10.0.0.1"), newNode(t, "b", "10.0.0.2"), newNode(t, "c", "10.0.0.3")
+	for _, kind := range []string{"VXLAN", "GENEVE", "GRE", "WIREGUARD"} {
+		id, payload := strings.ToLower(kind), models.IP
+		all, err := a.Propose(id, []string{kind}, b.published(), payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		was, err := first(id, all, a, b, payload)
+		if err == nil {
+			err = a.Agreed(id, was, b.published())
+		}
+		if err != nil {
+			t.Fatal(kind, err)
+		}
+		a.record(id, payload, models.EndpointSide, was)
+		if all, err = a.Propose(id, []string{kind}, c.published(), payload); err != nil {
+			t.Fatal(kind, err)
+		}
+		now, err := first(id, all, a, c, payload)
+		if err != nil {
+			t.Fatal(kind, err)
+		}
+		for _, key := range []string{"vni", "key", "src_port"} {
+			if now.Parameters[key] != was.Parameters[key] {
+				t.Errorf("%s: %s is %q after %q", kind, key, now.Parameters[key], was.Parameters[key])
+			}
+		}
+		if kind == "VXLAN" { // taken there
+			c.record("other", payload, models.ClientSide, now)
+			if now, err = first(id, all, a, c, payload); err != nil || now.Parameters["vni"] == was.Parameters["vni"] {
+				t.Errorf("a number that is taken: %v, %v", now, err)
+			}
+		}
+		for _, n := range []*node{b, c} {
+			n.Release(id)
 		}
 	}
 }

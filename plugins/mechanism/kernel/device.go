@@ -130,7 +130,11 @@ func (d deviceDescriptor) there(ns *linux.Namespace, key string, spec Device) (l
 		return link, err
 	}
 	device, err := ns.Device(link)
-	if err == nil && !linux.SameDevice(device, spec.Tunnel) {
+	switch {
+	case err != nil || linux.SameDevice(device, spec.Tunnel):
+	case linux.Redirects(device, spec.Tunnel):
+		err = ns.Redirect(link.Index, spec.Tunnel)
+	default:
 		err = errors.Join(linux.ErrNoLink, d.ns.DeleteLink(link), ns.DeleteStale())
 	}
 	return link, err
@@ -200,10 +204,10 @@ func (d deviceDescriptor) finish(ns *linux.Namespace, tag linux.Tag, spec Device
 	return now, nil
 }
 
-// Update changes name, address and MTU in place.
+// Update changes name, address and MTU in place, and the other end where the kernel can.
 func (d deviceDescriptor) Update(ctx context.Context, key string, old, new Device) error {
 	p, ok := d.pairs.get(key)
-	if !ok || old.NetNS != new.NetNS || !linux.SameDevice(old.Tunnel, new.Tunnel) {
+	if !ok || old.NetNS != new.NetNS || !linux.SameDevice(old.Tunnel, new.Tunnel) && !linux.Redirects(old.Tunnel, new.Tunnel) {
 		return reconcile.ErrRecreate
 	}
 	if err := d.Create(ctx, key, new); err != nil {

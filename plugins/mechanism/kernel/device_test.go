@@ -62,6 +62,9 @@ func (x tunnelTest) record() *models.CrossConnect {
 // vxlan describes this node's end, with the VNI of the record.
 func (x tunnelTest) vxlan(c *models.CrossConnect) models.Device {
 	local, remote := x.addresses()
+	if r := c.Endpoint.Mechanism.Parameters["remote"]; r != "" {
+		remote = adr(r)
+	}
 	d := linux.VXLAN{Local: local, Remote: remote, Port: 4789}
 	fmt.Sscan(c.Client.Mechanism.Parameters["vni"]+c.Endpoint.Mechanism.Parameters["vni"], &d.VNI)
 	if c.Payload == models.IP {

@@ -186,6 +186,8 @@ func TestTunnelsChangeInPlaceOrAreMadeAnew(t *testing.T) {
 			{"name", func(c *models.CrossConnect) { c.Client.Mechanism.Parameters["name"] = "eth7" }, false, "eth7"},
 			{"MAC", func(c *models.CrossConnect) { c.Client.Mac = "02:00:00:00:00:09" }, false, "02:00:00:00:00:09"},
 			{"VNI", func(c *models.CrossConnect) { c.Endpoint.Mechanism.Parameters["vni"] = "8" }, true, "vxlan id 8"},
+			{"another end", func(c *models.CrossConnect) { c.Endpoint.Mechanism.Parameters["remote"] = "192.0.2.77" }, false, "remote 192.0.2.77"},
+			{"this end again", func(c *models.CrossConnect) { delete(c.Endpoint.Mechanism.Parameters, "remote") }, false, "vxlan id 8"},
 			{"and back", func(c *models.CrossConnect) { c.Endpoint.Mechanism.Parameters["vni"] = "7" }, true, "vxlan id 7"},
 		} {
 			c = proto.Clone(c).(*models.CrossConnect)

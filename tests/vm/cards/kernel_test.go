@@ -172,7 +172,7 @@ func TestRequests(t *testing.T) {
 	w := start(t)
 	a, b := lab.NewNamespace(t), lab.NewNamespace(t)
 	server := b.Start(t, lab.Binary(t), "--agent", "unix://"+w.Socket, "serve", "lan", "--netns", b.Path, "--pool", "example.com/radio", "--cidr", "10.60.0.0/24")
-	server.Await(t, "registered")
+	server.Await(t, "serving")
 	client := a.Start(t, lab.Binary(t), "--agent", "unix://"+w.Socket, "connect", "lan", "--id", "r1", "--netns", a.Path, "--interface", "nsm0", "--pool", "example.com/radio")
 	client.Await(t, "connected r1")
 	w.await(t, "r1", "UP")
@@ -198,7 +198,7 @@ func TestRequests(t *testing.T) {
 	w.atHome(t)
 
 	wire := b.Start(t, lab.Binary(t), "--agent", "unix://"+w.Socket, "serve", "radio", "--mechanism", "NOOP", "--cidr", "10.60.0.100/30")
-	wire.Await(t, "registered")
+	wire.Await(t, "serving")
 	client = a.Start(t, lab.Binary(t), "--agent", "unix://"+w.Socket, "connect", "radio", "--id", "r3", "--netns", a.Path, "--interface", "nsm0")
 	client.Await(t, "connected r3")
 	a.Run(t, "ip", "addr", "add", "10.60.0.30/24", "dev", "nsm0")

@@ -195,7 +195,7 @@ type status struct {
 // await waits until a cross-connect is in one of these states.
 func (w *world) await(t *testing.T, id string, states ...string) (s status) {
 	t.Helper()
-	lab.Eventually(t, time.Minute, id+" to be "+strings.Join(states, " or "), func() error {
+	lab.Eventually(t, 15*time.Second, id+" to be "+strings.Join(states, " or "), func() error {
 		out, err := w.TryPatchbay("get", "crossconnects", id, "-o", "json")
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
