@@ -18,12 +18,15 @@ import (
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/admin"
 	"go.patchbay.dev/plugins/crossconnect"
+	"go.patchbay.dev/plugins/deviceplugin"
 	"go.patchbay.dev/plugins/identity"
 	"go.patchbay.dev/plugins/linux"
 	"go.patchbay.dev/plugins/manager"
 	"go.patchbay.dev/plugins/mechanism/kernel"
+	"go.patchbay.dev/plugins/mechanism/vfio"
 	"go.patchbay.dev/plugins/metrics"
 	"go.patchbay.dev/plugins/reconcile"
+	"go.patchbay.dev/plugins/sriov"
 	"go.patchbay.dev/plugins/store"
 	"go.patchbay.dev/plugins/tunnel"
 	"go.patchbay.dev/plugins/xconnect"
@@ -49,6 +52,10 @@ type Agent struct {
 	budget        *vppapi.Budget
 	xconnect      *xconnect.Plugin
 	tunnels       *tunnel.Room
+	sriov         *sriov.Plugin // nil: the node has no pools of virtual functions
+	vfio          *vfio.Mechanism
+	devices       manager.Devices
+	tokens        *deviceplugin.Tokens // nil: kubelet counts nothing
 	bridges       *bridges
 	vppKinds      []string // of the engine's values that end with VPP
 	crossconnects *crossconnect.Plugin
@@ -149,6 +156,9 @@ func (a *Agent) build() error {
 		joiner = a.xconnect
 	}
 	a.mechanisms = a.withTunnels(a.mechanisms)
+	if a.mechanisms, err = a.withSRIOV(a.mechanisms); err != nil {
+		return err
+	}
 
 	var rendered []crossconnect.Mechanism
 	for _, m := range a.mechanisms {
@@ -169,7 +179,7 @@ func (a *Agent) build() error {
 	asks := manager.Options{
 		Keys: a.keys, Store: a.store, Records: a.crossconnects, Namespaces: namespaces,
 		Observer: a.metrics, Agent: a.offered, Prefer: a.cfg.Mechanisms.Prefer, Path: a.cfg.Mechanisms.Path, OwnNetns: own, Log: a.log,
-		Tunnels: a.tunnels, Bridges: a.bridges,
+		Tunnels: a.tunnels, Devices: a.devices, Bridges: a.bridges,
 	}
 	if a.identity != nil {
 		asks.Identity = a.identity
@@ -177,22 +187,31 @@ func (a *Agent) build() error {
 	a.manager = manager.New(asks)
 	a.crossconnects.Subscribe(func(e crossconnect.Event) { a.bridges.Changed(e.ID, e.Desired, e.Status == nil) })
 	a.crossconnects.Subscribe(func(e crossconnect.Event) { a.tunnels.Changed(e.ID, e.Desired) })
+	if a.sriov != nil {
+		a.crossconnects.Subscribe(func(e crossconnect.Event) { a.sriov.Recorded(e.ID, e.Desired) })
+	}
 	a.crossconnects.Subscribe(func(e crossconnect.Event) { a.manager.Changed(e.ID, e.Desired, e.Status) })
-	a.admin = admin.New(admin.Options{
+	commands := admin.Options{
 		Keys: a.keys, Version: a.cfg.Version, VPP: a.vppVersion, Agent: a.offered, Prefer: a.cfg.Mechanisms.Prefer, Path: a.cfg.Mechanisms.Path,
-		Store: a.store, CrossConnects: a.crossconnects, Registry: a.manager, Bridges: a.bridges, Counters: a.adminCounters, OwnNetns: own,
-	})
+		Store: a.store, CrossConnects: a.crossconnects, Registry: a.manager, Bridges: a.bridges, Counters: a.adminCounters, Given: a.given, OwnNetns: own,
+	}
+	if a.sriov != nil {
+		commands.Devices = a.sriov
+	}
+	a.admin = admin.New(commands)
 	a.collect()
 	return nil
 }
 
 // instance tells this agent's interfaces from those of another on the same machine: by
-// where its records are, since what is not on record is removed.
+// where its records are, since what is not on record is removed, and by its own network
+// namespace, for the nodes of two labs may have one name and one prefix.
 func (a *Agent) instance() string {
+	where := a.cfg.Etcd.DataDir
 	if len(a.cfg.Etcd.Endpoints) > 0 {
-		return a.cfg.Node.Name + a.keys.Prefix
+		where = a.keys.Prefix
 	}
-	return a.cfg.Node.Name + a.cfg.Etcd.DataDir
+	return fmt.Sprintf("%s%s %d", a.cfg.Node.Name, where, ownNetns())
 }
 
 // mechanism is what the agent asks of every folder under plugins/mechanism.
@@ -218,6 +237,7 @@ func (a *Agent) parts() []part {
 	return []part{
 		{"linux", func(context.Context) error { return a.linux.Start() }, a.closeLinux},
 		{"vpp", a.startVPP, a.stopVPP},
+		a.virtualFunctions(),
 		{"engine", func(context.Context) error { return nil }, a.engine.Stop}, // crossconnect starts it
 		{"bridge", a.bridges.Start, a.bridges.Stop},
 		{"crossconnect", a.crossconnects.Start, a.crossconnects.Stop},
@@ -226,6 +246,7 @@ func (a *Agent) parts() []part {
 		a.httpServer(),
 		a.peerServer(),
 		a.grpcServer(),
+		a.devicePlugin(),
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 
 // collect has the metrics read the rooms at each scrape.
 func (a *Agent) collect() {
-	a.metrics.Collect(metrics.Sources{
+	sources := metrics.Sources{
 		Engine:        a.engine,
 		CrossConnects: a.crossconnects.List,
 		Bridges:       a.bridges.Statuses,
@@ -20,7 +20,11 @@ func (a *Agent) collect() {
 		Version:    a.cfg.Version,
 		VPP:        a.vppVersion,
 		Dataplanes: a.dataplanes,
-	})
+	}
+	for _, p := range a.cfg.SRIOV.Pools {
+		sources.Pools, sources.Devices = append(sources.Pools, p.Name), a.sriov.Devices
+	}
+	a.metrics.Collect(sources)
 }
 
 // counters of one side as its workload sees them, nil where they cannot be read.

@@ -39,10 +39,16 @@ func newSegment(t *testing.T, o nodes.Options, each int) *segment {
 		}
 	}
 	s.up(s.members...)
-	for _, m := range s.members {
-		m.frames = m.ns.Frames(t, "nsm0")
-	}
+	s.listen()
 	return s
+}
+
+// listen opens the members' interfaces, again where they were made anew.
+func (s *segment) listen() {
+	s.t.Helper()
+	for _, m := range s.members {
+		m.frames = m.ns.Frames(s.t, "nsm0")
+	}
 }
 
 // bridge writes a bridge.

@@ -18,6 +18,9 @@ var meshes = []struct {
 	{"VPP and kernel", func(node int) bool { return node != 2 }},
 }
 
+// leaves is what an underlay of 1500 bytes leaves of tunnels over IPv4.
+const leaves = 1500 - 20 - 8 - 8 - 14
+
 // Three nodes with three members each are one segment, whatever happens to one of them.
 func TestBridgeOverThreeNodes(t *testing.T) {
 	for _, c := range meshes {
@@ -25,14 +28,15 @@ func TestBridgeOverThreeNodes(t *testing.T) {
 			s := newSegment(t, nodes.Options{Nodes: 3, VPP: c.vpp}, 3)
 			s.everyPair(s.members...)
 			s.eachOnce()
-			fullSize(t, s.on(0)[0].ns, s.on(1)[0].address, 1450)
-			fullSize(t, s.on(1)[0].ns, s.on(2)[0].address, 1450)
+			fullSize(t, s.on(0)[0].ns, s.on(1)[0].address, leaves)
+			fullSize(t, s.on(1)[0].ns, s.on(2)[0].address, leaves)
 			s.moves()
 			s.storm()
 			s.faults(s.List[2])
+			s.listen()
 			s.everyPair(s.members...)
 			s.eachOnce()
-			s.leaves()
+			s.leave()
 		})
 	}
 }
@@ -119,8 +123,8 @@ func (s *segment) faults(n *lab.Node) {
 	s.up(s.members...)
 }
 
-// leaves: with its last member a node leaves, and with the bridge all is gone.
-func (s *segment) leaves() {
+// leave: with its last member a node leaves, and with the bridge all is gone.
+func (s *segment) leave() {
 	s.t.Helper()
 	left := s.on(2)
 	for _, m := range left {

@@ -43,6 +43,8 @@ type Bridges interface {
 	Check(ctx context.Context, b *models.Bridge) error
 	// Look tells what this node's dataplane has of a bridge.
 	Look(ctx context.Context, name string) (bridge.State, error)
+	// Await waits until the bridges are known as of a revision.
+	Await(ctx context.Context, revision int64) error
 	// Free gives back what a bridge that is deleted has left in etcd.
 	Free(ctx context.Context, name string) error
 }
@@ -59,6 +61,8 @@ type Store interface {
 // Devices is what this room needs of plugins/sriov.
 type Devices interface {
 	Devices() []sriov.Device
+	// Explain says, a line each, which device of a pool a client would get now, and why not each of the others.
+	Explain(pool string) ([]string, error)
 	Changed() <-chan struct{}
 }
 

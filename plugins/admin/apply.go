@@ -88,7 +88,10 @@ func (s *Server) Apply(ctx context.Context, in *adminpb.ApplyRequest) (*adminpb.
 	if out.Revision, err = s.Store.Put(ctx, o.key, data); err != nil {
 		return nil, unavailable(err)
 	}
-	return out, nil
+	if singular(in.Kind) == "bridge" { // so that the next request finds it
+		err = s.Bridges.Await(ctx, out.Revision)
+	}
+	return out, err
 }
 
 // Delete removes a desired object. Deleting a connection closes it: the durable request, if
@@ -123,13 +126,12 @@ func (s *Server) Delete(ctx context.Context, in *adminpb.DeleteRequest) (*adminp
 			return nil, err
 		}
 	}
-	if _, err := s.Store.Delete(ctx, key); err != nil {
-		return nil, unavailable(err)
+	revision, err := s.Store.Delete(ctx, key)
+	if err == nil && singular(in.Kind) == "bridge" {
+		err = errors.Join(s.Bridges.Free(ctx, in.Name), s.Bridges.Await(ctx, revision))
 	}
-	if singular(in.Kind) == "bridge" {
-		if err := s.Bridges.Free(ctx, in.Name); err != nil {
-			return nil, unavailable(err)
-		}
+	if err != nil {
+		return nil, unavailable(err)
 	}
 	return &adminpb.DeleteResponse{}, nil
 }

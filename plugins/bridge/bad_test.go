@@ -189,6 +189,7 @@ func TestANodeWithoutATunnelAddress(t *testing.T) {
 	n2.becomes(func(n *Node) { n.Addresses = addresses([]string{"192.0.2.2", "2001:db8::2"}) })
 	n3.bridge("lan1", "UP")
 	exactly(t, "lan1/2001:db8::2 lan1/2001:db8::3", func() string { return n1.plane.keys("tunnel/") })
+	exactly(t, "1430", func() string { return strings.Fields(n1.plane.what("plug/a"))[1] }) // the outer header is longer
 }
 
 func TestAClientGetsAnAddressOfEachSubnet(t *testing.T) {

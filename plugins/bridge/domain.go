@@ -83,22 +83,23 @@ func overhead(local netip.Addr) int {
 	return 14 + 8 + 8 + 20
 }
 
-// most is what the underlay leaves for members' packets, bytes; 0: it is not known, or there
-// are no tunnels. p.mu is held.
+// most is what the underlay leaves for members' packets, bytes, by the tunnels that there are
+// or, before there are any, by the best address; 0: it is not known, or there are to be no
+// tunnels. p.mu is held.
 func (p *Plugin) most(b *models.Bridge) int {
 	if !b.Spans() || p.node.Underlay == 0 || len(p.node.Addresses) == 0 {
 		return 0
 	}
-	least := 0
-	for _, a := range p.node.Addresses {
-		least = max(least, overhead(a))
+	local := p.node.Addresses[0]
+	if known := p.bridges[b.GetName()]; known != nil && known.mesh != nil && known.mesh.plan.local.IsValid() {
+		local = known.mesh.plan.local
 	}
-	return p.node.Underlay - least
+	return p.node.Underlay - overhead(local)
 }
 
 // mtu of the members on this node, bytes. p.mu is held.
 func (p *Plugin) mtu(b *models.Bridge) uint32 {
-	if b.Mtu != 0 {
+	if b.GetMtu() != 0 {
 		return b.Mtu
 	}
 	return uint32(cmp.Or(min(p.most(b), defaultMTU), defaultMTU))

@@ -42,8 +42,8 @@ func (Mechanism) Offer(dataplane string) *models.Offer {
 // Register gives the engine the descriptors of what is in etcd. It is called once, before the
 // engine is started.
 func (m Mechanism) Register(e *reconcile.Engine, _ func(id string)) {
-	reconcile.Register(e, KindMember, members{m.Plugin})
-	reconcile.Register(e, KindNode, nodes{m.Plugin})
+	reconcile.Register(e, KindMember, members(m))
+	reconcile.Register(e, KindNode, nodes(m))
 	e.Facts(KindBridge, missing{})
 }
 
@@ -65,14 +65,14 @@ func (m Mechanism) Complete(x *models.CrossConnect) (*models.CrossConnect, error
 		most = m.mtu(b)
 	}
 	m.mu.Unlock()
-	if b.Spans() && slices.Contains(m.Tunnels, x.Client.Mechanism.Type) {
+	if b != nil && b.Spans() && slices.Contains(m.Tunnels, x.Client.Mechanism.Type) {
 		return nil, field("client.mechanism.type", "%s leads to another node, and so does the mesh of bridge %s: the two would make a loop; use a bridge with interconnect external", x.Client.Mechanism.Type, name)
 	}
-	if most != 0 && x.Mtu > most {
+	if most != 0 && x.Mtu > most && x.Request == nil {
 		return nil, field("mtu", "%d does not fit into bridge %s; use at most %d, or 0", x.Mtu, name, most)
 	}
 	x = proto.CloneOf(x)
-	if x.Mtu == 0 {
+	if most != 0 && (x.Mtu == 0 || x.Mtu > most) {
 		x.Mtu = most
 	}
 	if x.Client.Mac == "" {

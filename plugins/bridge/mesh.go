@@ -77,10 +77,11 @@ func (m *mesh) kick() {
 // meshBatch takes in what the watch of one bridge's nodes and VNI delivers.
 func (p *Plugin) meshBatch(b *bridge, m *mesh, batch store.Batch) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if b.mesh != m {
+		p.mu.Unlock()
 		return
 	}
+	mtu := p.mtu(b.desired)
 	if batch.Snapshot {
 		m.vni = 0
 		clear(m.nodes)
@@ -98,7 +99,14 @@ func (p *Plugin) meshBatch(b *bridge, m *mesh, batch store.Batch) {
 	m.kick()
 	p.apply(b)
 	p.tell(b)
+	resized := p.mtu(b.desired) != mtu
+	p.mu.Unlock()
+	if resized { // the nodes have settled on another address family
+		p.again([]*bridge{b})
+	}
 	if batch.Snapshot {
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		m.know()
 	}
 }

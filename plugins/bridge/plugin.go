@@ -70,7 +70,8 @@ type Plugin struct {
 	services map[string]string   // bridge by the network service that it answers
 	of       map[string]onRecord // by the id of a member
 	claims   map[string]map[string]*claim
-	revision int64 // the newest that the watch has delivered
+	revision int64         // the newest that the watch has delivered
+	changed  chan struct{} // closed and renewed when it grows
 	node     Node
 }
 
@@ -110,7 +111,7 @@ func New(o Options) *Plugin {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Plugin{Options: o, read: make(chan struct{}), bridges: map[string]*bridge{}, services: map[string]string{},
+	p := &Plugin{Options: o, read: make(chan struct{}), changed: make(chan struct{}), bridges: map[string]*bridge{}, services: map[string]string{},
 		of: map[string]onRecord{}, claims: map[string]map[string]*claim{}}
 	p.statuses = store.NewMirror(o.Store, o.Keys.BridgeStatuses(), p.tellStatus, o.Log)
 	p.run, p.stop = context.WithCancel(context.Background())
@@ -164,6 +165,23 @@ func (p *Plugin) Load(ctx context.Context) error {
 	}
 	p.statuses.TouchAll() // some are of bridges whose last member went while the agent was away
 	return nil
+}
+
+// Await waits until this room knows the bridges as of a revision.
+func (p *Plugin) Await(ctx context.Context, revision int64) error {
+	for {
+		p.mu.Lock()
+		seen, changed := p.revision, p.changed
+		p.mu.Unlock()
+		if seen >= revision {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // Changed takes in what is on record of a cross-connect, nil: nothing any more. It is quick

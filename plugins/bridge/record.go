@@ -59,14 +59,15 @@ func (p *Plugin) batch(b store.Batch) {
 	if len(come) > 0 {
 		p.Serves(come)
 	}
-	if b.Snapshot {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		select {
-		case <-p.read:
-		default:
-			close(p.read)
-		}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.revision = max(p.revision, b.Revision)
+	close(p.changed)
+	p.changed = make(chan struct{})
+	select {
+	case <-p.read:
+	default:
+		close(p.read) // the first batch is a snapshot
 	}
 }
 
@@ -102,15 +103,8 @@ func (p *Plugin) put(name string, kv store.KV) bool {
 // the bridges of which that has changed. Of two that cannot both be, the one that was there
 // first is: every node comes to the same end. p.mu is held.
 func (p *Plugin) review() (changed []*bridge) {
-	var all []*bridge
-	for _, b := range p.bridges {
-		if b.record != nil {
-			all = append(all, b)
-		}
-	}
-	slices.SortFunc(all, func(a, b *bridge) int { return cmp.Or(cmp.Compare(a.created, b.created), cmp.Compare(a.name, b.name)) })
 	t := newTaken()
-	for _, b := range all {
+	for _, b := range p.inOrder() {
 		err := t.check(b.record)
 		if err == nil {
 			t.add(b.record)
@@ -130,6 +124,20 @@ func (p *Plugin) review() (changed []*bridge) {
 		}
 	}
 	return changed
+}
+
+// inOrder are the bridges that are valid by themselves, those that were there first before
+// others. p.mu is held.
+func (p *Plugin) inOrder() (all []*bridge) {
+	for _, b := range p.bridges {
+		if b.record != nil {
+			all = append(all, b)
+		}
+	}
+	slices.SortFunc(all, func(a, b *bridge) int {
+		return cmp.Or(cmp.Compare(a.created, b.created), cmp.Compare(a.name, b.name))
+	})
+	return all
 }
 
 // serve notes which bridge answers which network service, one that is valid before one that
@@ -180,8 +188,8 @@ func (p *Plugin) Check(ctx context.Context, m *models.Bridge) error {
 	}
 	p.mu.Lock()
 	t := newTaken()
-	for _, b := range p.bridges {
-		if b.name != m.Name && b.record != nil && t.check(b.record) == nil {
+	for _, b := range p.inOrder() {
+		if b.name != m.Name && t.check(b.record) == nil {
 			t.add(b.record)
 		}
 	}

@@ -66,27 +66,25 @@ const unknown = 1<<32 - 1
 // parseVF reads one function's attributes: each begins with its index, four bytes a number.
 func parseVF(info []byte) (vf VF) {
 	for kind, v := range attrs(info) {
-		if len(v) < 8 {
-			continue
+		if _, known := vfWords[int(kind)]; !known || len(v) < 8 {
+			continue // some are nested, and begin otherwise
 		}
 		vf.Index = int(u32(v))
+		first, second := u32(v[4:]), uint32(0)
+		if len(v) >= 12 {
+			second = u32(v[8:])
+		}
 		switch kind {
 		case nl.IFLA_VF_MAC:
 			copy(vf.MAC[:], v[4:])
 		case nl.IFLA_VF_VLAN:
-			vf.VLAN = int(u32(v[4:]))
-			if len(v) >= 12 {
-				vf.QoS = int(u32(v[8:]))
-			}
+			vf.VLAN, vf.QoS = int(first), int(second)
 		case nl.IFLA_VF_RATE:
-			vf.MinRate = int(u32(v[4:]))
-			if len(v) >= 12 {
-				vf.MaxRate = int(u32(v[8:]))
-			}
+			vf.MinRate, vf.MaxRate = int(first), int(second)
 		case nl.IFLA_VF_SPOOFCHK:
-			vf.CanSpoof, vf.Spoof = u32(v[4:]) != unknown, u32(v[4:]) == 1
+			vf.CanSpoof, vf.Spoof = first != unknown, first == 1
 		case nl.IFLA_VF_TRUST:
-			vf.Trust = u32(v[4:]) == 1
+			vf.Trust = first == 1
 		}
 	}
 	return vf
@@ -209,7 +207,7 @@ func settled(index int, name string, mtu int, up bool) []request {
 	for _, h := range []*nl.IfInfomsg{down, set, last} {
 		h.Index = int32(index)
 	}
-	down.Change, last.Change = unix.IFF_UP, unix.IFF_UP
+	down.Change, last.Change = unix.IFF_UP|unix.IFF_PROMISC|unix.IFF_NOARP, unix.IFF_UP // as Raise has it
 	parts := []nl.NetlinkRequestData{set, nl.NewRtAttr(unix.IFLA_IFALIAS, nil), attrU32(unix.IFLA_GROUP, 0)}
 	if name != "" {
 		parts = append(parts, attrText(unix.IFLA_IFNAME, name))
@@ -255,4 +253,27 @@ func (n *Namespaces) OwnLink(name string) (l Link, err error) {
 	}
 	n.place(&l, Own, true)
 	return l, nil
+}
+
+// Raise sets an interface of the agent's own namespace up for a forwarder on it: it receives all, the kernel itself
+// neither sends nor answers there, and it has this MTU in bytes.
+func (n *Namespaces) Raise(name string, mtu int) error {
+	l, err := n.OwnLink(name)
+	if err != nil {
+		return err
+	}
+	parts := Change{MTU: mtu, Up: true, Quiet: true}.parts(l.Index, n.group)
+	head := parts[0].(*nl.IfInfomsg)
+	head.Flags, head.Change = head.Flags|unix.IFF_PROMISC, head.Change|unix.IFF_PROMISC
+	err = n.at(func(c *conn) error {
+		errs, err := c.do(quiet(l.Index), newRequest(unix.RTM_SETLINK, 0, parts...))
+		if err == nil && errs != nil {
+			err = cmp.Or(errs...)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("set interface %q up for a forwarder: %w", name, err)
+	}
+	return nil
 }

@@ -32,6 +32,12 @@ const bridgeScheme = "bridge://"
 // bridgeOf is the bridge that a URL stands for.
 func bridgeOf(url string) (bridge string, ok bool) { return strings.CutPrefix(url, bridgeScheme) }
 
+// IsBridge tells whether an endpoint is a bridge of this node.
+func IsBridge(e *models.Endpoint) bool {
+	_, ok := bridgeOf(e.GetUrl())
+	return ok
+}
+
 // bridgeFor is the bridge that answers a network service as an endpoint here; nil: none does.
 func (m *Manager) bridgeFor(service string) *models.Endpoint {
 	if m.Bridges == nil {

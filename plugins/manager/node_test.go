@@ -28,19 +28,20 @@ import (
 
 // node is an agent as far as this room goes, with a dataplane in memory.
 type node struct {
-	t      *testing.T
-	name   string
-	dir    string
-	etcd   *view
-	plane  *dataplane
-	vnis   *tunnels
-	path   *underlay // between it and the other nodes
-	id     *identity.Identity
-	m      *Manager
-	log    *logged
-	offers []*models.Offer
-	keys   models.Keys
-	stop   func()
+	t       *testing.T
+	name    string
+	dir     string
+	etcd    *view
+	plane   *dataplane
+	vnis    *tunnels
+	bridges *segment
+	path    *underlay // between it and the other nodes
+	id      *identity.Identity
+	m       *Manager
+	log     *logged
+	offers  []*models.Offer
+	keys    models.Keys
+	stop    func()
 }
 
 // logged is a log that a test shows when it fails.
@@ -75,8 +76,11 @@ func newLab(t *testing.T) *lab { return &lab{t: t, etcd: newMemory(), ca: identi
 func offersOf(types ...string) (list []*models.Offer) {
 	for _, t := range types {
 		class := "LOCAL"
-		if t == "VXLAN" || t == "GRE" {
+		switch t {
+		case "VXLAN", "GRE":
 			class = "REMOTE"
+		case "BRIDGE":
+			class = t
 		}
 		list = append(list, &models.Offer{Type: t, Class: class, Dataplane: "vpp", Joins: true})
 	}
@@ -91,7 +95,7 @@ func (l *lab) start(name string) *node {
 		l.t.Fatal(err)
 	}
 	n := &node{t: l.t, name: name, dir: dir, etcd: &view{memory: l.etcd}, plane: &dataplane{there: map[string]string{}},
-		log: &logged{}, offers: offersOf("KERNEL", "VXLAN"), keys: models.NewKeys("/patchbay/v1", name)}
+		bridges: &segment{members: map[string][]string{}}, log: &logged{}, offers: offersOf("KERNEL", "VXLAN", "BRIDGE"), keys: models.NewKeys("/patchbay/v1", name)}
 	l.ca.Write(dir, identitytest.Node(name))
 	n.path = newUnderlay(l.t)
 	n.run()
@@ -136,9 +140,9 @@ func (n *node) run() {
 	engine := reconcile.New(reconcile.Options{Log: log, OnStatus: func(s reconcile.Status) { xc.EngineStatus(s) }})
 	reconcile.Register(engine, "plug", n.plane)
 	xc = crossconnect.New(crossconnect.Options{Keys: n.keys, Store: n.etcd, Engine: engine, Joiner: joiner{}, Log: log,
-		Mechanisms: []crossconnect.Mechanism{plug{"KERNEL", n.plane}, plug{"VXLAN", n.plane}}})
+		Mechanisms: []crossconnect.Mechanism{plug{"KERNEL", n.plane}, plug{"VXLAN", n.plane}, bridge{plug{"BRIDGE", n.plane}}}})
 	n.m = New(Options{Keys: n.keys, Store: n.etcd, Records: xc, Namespaces: anyNamespace{}, Observer: deaf{}, Agent: n.agent,
-		OwnNetns: own(), Tunnels: n.vnis, Identity: n.id, Log: log})
+		OwnNetns: own(), Tunnels: n.vnis, Bridges: n.bridges, Identity: n.id, Log: log})
 	m, vnis := n.m, n.vnis
 	xc.Subscribe(vnis.changed)
 	xc.Subscribe(func(e crossconnect.Event) { m.Changed(e.ID, e.Desired, e.Status) })

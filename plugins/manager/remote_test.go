@@ -263,6 +263,7 @@ func TestACallerWhoseClockIsWrong(t *testing.T) {
 			}
 			t.Cleanup(func() { cc.Close() })
 			ctx := metadata.AppendToOutgoingContext(t.Context(), metaClock, time.Now().Add(apart).Format(time.RFC3339Nano))
+			defer a.m.asks(nodeURL("b"), "s1")() // else b gives back at once what a does not know
 			in := peerRequest(func(c *networkservice.Connection) { c.Path.PathSegments[1].Expires = at(apart + time.Minute) })
 			out, err := networkservice.NewNetworkServiceClient(cc).Request(ctx, in)
 			if err != nil {

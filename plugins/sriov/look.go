@@ -36,9 +36,16 @@ func (p *Plugin) Look() {
 	p.inspect(found)
 }
 
-// createAll creates virtual functions where that is asked for and there are none.
+// createAll creates virtual functions where that is asked for and there are none. A card that has just come is
+// left alone until the next look: it may still be under the kernel's rescan of its bus, and some
+// kernels' locks (Linux 6.12.117 is one) stop each other for ever if it is told to create meanwhile.
 func (p *Plugin) createAll(cards []physical) (created bool) {
+	before := p.settled
+	p.settled = map[string]bool{}
 	for _, pf := range cards {
+		if p.settled[pf.pci] = pf.name != ""; !p.settled[pf.pci] || before != nil && !before[pf.pci] {
+			continue
+		}
 		for _, pool := range p.o.Pools {
 			if pool.Count == 0 || !pool.takes(pf) || len(pf.vfs) >= pool.Count {
 				continue

@@ -35,7 +35,8 @@ type Plugin struct {
 	// lost tells the engine of damage.
 	lost func(key string)
 
-	looking sync.Mutex // one look at a time
+	looking sync.Mutex      // one look at a time
+	settled map[string]bool // of the last look: physical functions that had an interface; nil: there was none
 
 	mu       sync.Mutex
 	devices  []Device          // sorted by pool, card and index

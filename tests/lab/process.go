@@ -69,3 +69,12 @@ func (p *Process) Kill() {
 		_ = p.cmd.Wait() // killed, which is what it says
 	}
 }
+
+// Interrupt ends the command as a user does, and waits for its end.
+func (p *Process) Interrupt(t testing.TB) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	_ = p.cmd.Wait() // interrupted, which is what it says
+}

@@ -30,8 +30,8 @@ func StartOnVPP(t testing.TB, options ...Option) (*Agent, *vpptest.VPP) {
 	return StartAgent(t, append([]Option{OnVPP(v)}, options...)...), v
 }
 
-// Operations is how many creates, updates and deletes the agent has made on the dataplane
-// since it started.
+// Operations is how many creates, updates and deletes the agent has made since it started. They
+// are logged by their kinds.
 func (a *Agent) Operations(t testing.TB) (n int) {
 	t.Helper()
 	r, err := a.Get("/metrics")
@@ -47,6 +47,7 @@ func (a *Agent) Operations(t testing.TB) (n int) {
 					t.Fatal(err)
 				}
 				n += int(v)
+				t.Log(s.Text())
 			}
 		}
 	}

@@ -76,6 +76,31 @@ func TestTunnelDevices(t *testing.T) {
 	}
 }
 
+// Cards that have virtual functions, and an IOMMU.
+func TestCards(t *testing.T) {
+	packages := fetch(t)
+	for _, s := range []struct{ name, folder, run string }{
+		{"interfaces", "./tests/vm/cards", "TestInterfaces"},
+		{"requests", "./tests/vm/cards", "TestRequests"},
+		{"pods", "./tests/vm/cards", "TestPods"},
+		{"devices", "./tests/vm/cards", "TestDevices"},
+		{"killed", "./tests/vm/cards", "TestKilled"},
+		{"speed", "./tests/vm/cards", "TestSpeed"},
+		{"control groups", "./plugins/mechanism/vfio", "TestControlGroups"},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			tree := NewTree()
+			addTools(t, tree)
+			build(t, tree, "/bin/patchbay", "build", "./agent/cmd/patchbay")
+			build(t, tree, "/bin/guest.test", "test", "-c", s.folder)
+			run(t, &Guest{
+				Packages: packages, Tree: tree, MemoryMB: 1024, Cards: true, Modules: []string{"veth", "igb", "igbvf", "vfio_pci", "8021q"},
+				Env: []string{"PATCHBAY_BINARY=/bin/patchbay", vpptest.Slow + "=4"},
+			}, s.run)
+		})
+	}
+}
+
 // devices are the modules that have the kernel's tunnels.
 var devices = []string{"vxlan", "geneve", "ip_gre", "ip6_gre", "sit", "ip6_tunnel", "wireguard"}
 

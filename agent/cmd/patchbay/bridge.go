@@ -142,7 +142,7 @@ func writeHere(w io.Writer, d *adminpb.DescribeBridgeResponse) error {
 	if d.GetMissing() != "" {
 		return nil
 	}
-	field(w, 0, "Interface here", d.GetInterface())
+	field(w, 0, "Named here", d.GetInterface())
 	fmt.Fprintln(w, "Ports here:")
 	t := newTable(w)
 	row(t, "  TO", "INTERFACE", "LINK", "RECEIVED", "SENT", "DROPPED")

@@ -317,7 +317,7 @@ func TestWhatGoesWrongIsSaidOnOneLineAndByTheStatus(t *testing.T) {
 	}{
 		{nobody, "frob", 2, `unknown command "frob" for "patchbay"; see: patchbay --help`},
 		{nobody, "get", 2, "see: patchbay get --help"},
-		{nobody, "get pods", 2, `kind "pods" is not known; use one of crossconnects, connections, services, endpoints, bridges, agents`},
+		{nobody, "get pods", 2, `kind "pods" is not known; use one of crossconnects, connections, services, endpoints, bridges, agents, devices`},
 		{nobody, "get services -o xml", 2, "use one of table, wide, json, yaml"},
 		{nobody, "get services --frob", 2, "unknown flag: --frob"},
 		{refusing, "describe device x", 1, "get devices: only root; may ask"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -22,6 +23,7 @@ import (
 // connectFlags are the flags of connect.
 type connectFlags struct {
 	netns, iface, id, payload, output string
+	pool, token                       string
 	mechanisms, labels                []string
 	timeout, lifetime                 time.Duration
 }
@@ -54,6 +56,7 @@ PATCHBAY_SOCKET, PATCHBAY_SOCKET_ID and PATCHBAY_PCI_ADDRESS in its environment.
 	fl.StringVar(&f.id, "id", "", "id of the connection; the same id later is the same connection (default made up)")
 	fl.StringSliceVar(&f.mechanisms, "mechanism", []string{"KERNEL"}, "mechanism types, in order of preference")
 	fl.StringVar(&f.payload, "payload", "", "ETHERNET or IP (default that of the network service)")
+	addDevice(cmd, &f.pool, &f.token)
 	fl.StringArrayVar(&f.labels, "label", nil, "label key=value that chooses among endpoints; may be repeated")
 	fl.DurationVar(&f.timeout, "timeout", 15*time.Second, "how long one request may take")
 	fl.DurationVar(&f.lifetime, "lifetime", 10*time.Minute, "how long the connection outlives this program if it is killed")
@@ -63,7 +66,7 @@ PATCHBAY_SOCKET, PATCHBAY_SOCKET_ID and PATCHBAY_PCI_ADDRESS in its environment.
 
 // options reads the flags.
 func (f *connectFlags) options(service string) (workload.Options, error) {
-	o := workload.Options{Service: service, ID: f.id, Interface: f.iface, Lifetime: f.lifetime, Timeout: f.timeout}
+	o := workload.Options{Service: service, ID: f.id, Interface: f.iface, Pool: f.pool, Token: cmp.Or(f.token, tokenOf(f.pool, os.Environ())), Lifetime: f.lifetime, Timeout: f.timeout}
 	var err error
 	if f.timeout <= 0 || f.lifetime < time.Second {
 		return o, usage("timeout %s and lifetime %s: use more than nothing, and at least 1s for the lifetime", f.timeout, f.lifetime)
@@ -85,6 +88,12 @@ func (f *connectFlags) options(service string) (workload.Options, error) {
 	}
 	o.Netns, err = openNetns(f.netns)
 	return o, err
+}
+
+// addDevice adds the flags of who wants a virtual function.
+func addDevice(cmd *cobra.Command, pool, token *string) {
+	cmd.Flags().StringVar(pool, "pool", "", "pool of virtual functions to get one of (KERNEL and VFIO), like example.com/radio")
+	cmd.Flags().StringVar(token, "token", "", "the device plugin's token for a virtual function (default the pool's first in the environment)")
 }
 
 // newID makes up an id that says what it is for.

@@ -25,6 +25,7 @@ type fakeAdmin struct {
 	err      error
 	events   []*adminpb.ListEvent
 	describe *adminpb.DescribeResponse
+	bridge   *adminpb.DescribeBridgeResponse
 	explain  *adminpb.ExplainResponse
 
 	mu    sync.Mutex
@@ -62,6 +63,10 @@ func (f *fakeAdmin) List(in *adminpb.ListRequest, out grpc.ServerStreamingServer
 
 func (f *fakeAdmin) Describe(_ context.Context, in *adminpb.DescribeRequest) (*adminpb.DescribeResponse, error) {
 	return f.describe, f.ask(in)
+}
+
+func (f *fakeAdmin) DescribeBridge(_ context.Context, in *adminpb.DescribeBridgeRequest) (*adminpb.DescribeBridgeResponse, error) {
+	return f.bridge, f.ask(in)
 }
 
 func (f *fakeAdmin) Explain(_ context.Context, in *adminpb.ExplainRequest) (*adminpb.ExplainResponse, error) {

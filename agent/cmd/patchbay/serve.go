@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -22,7 +23,7 @@ import (
 // serveFlags are the flags of serve.
 type serveFlags struct {
 	netns, iface, name, payload, output string
-	bridge                              string
+	pool, token, bridge                 string
 	mechanisms, labels, cidrs           []string
 	lifetime                            time.Duration
 }
@@ -63,6 +64,7 @@ the PATCHBAY_* variables of connect; serving ends with it, with its exit status.
 	fl.StringSliceVar(&f.mechanisms, "mechanism", []string{"KERNEL"}, "mechanism types that are accepted")
 	fl.StringVar(&f.payload, "payload", "ETHERNET", "ETHERNET or IP, of a network service that is not registered yet")
 	fl.StringArrayVar(&f.labels, "label", nil, "label key=value that clients' labels may choose; may be repeated")
+	addDevice(cmd, &f.pool, &f.token)
 	fl.StringVar(&f.name, "name", "", "name of the endpoint (default made up)")
 	fl.DurationVar(&f.lifetime, "lifetime", time.Minute, "how long the registration outlives this program if it is killed")
 	addOutput(cmd, &f.output, asText, asJSON)
@@ -71,7 +73,7 @@ the PATCHBAY_* variables of connect; serving ends with it, with its exit status.
 
 // options reads the flags.
 func (f *serveFlags) options(service string) (endpoint.Options, error) {
-	o := endpoint.Options{Name: f.name, Service: service, Interface: f.iface, Shared: f.bridge != ""}
+	o := endpoint.Options{Name: f.name, Service: service, Interface: f.iface, Pool: f.pool, Token: cmp.Or(f.token, tokenOf(f.pool, os.Environ())), Shared: f.bridge != ""}
 	var err error
 	if f.lifetime < 2*time.Second {
 		return o, usage("lifetime %s: use at least 2s", f.lifetime)

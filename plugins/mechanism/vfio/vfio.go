@@ -3,9 +3,12 @@
 package vfio
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -160,4 +163,10 @@ func (m *Mechanism) CgroupOf(pid int, asked string) (string, error) {
 		own = strings.Replace(own, "//", "/", 1)
 	}
 	return own, err
+}
+
+// Gone tells whether a workload's control group, as a record names it, is there no more.
+func (m *Mechanism) Gone(group string) bool {
+	_, err := os.Stat(filepath.Join(m.cgroups.base(), strings.TrimSuffix(group, "/*")))
+	return errors.Is(err, fs.ErrNotExist)
 }

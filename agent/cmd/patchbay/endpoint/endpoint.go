@@ -27,6 +27,8 @@ type Options struct {
 	Service    string         // the network service
 	Netns      *os.File       // where interfaces are made
 	Mechanisms []string       // types that are accepted
+	Pool       string         // of virtual functions, one of which each connection gets; empty: none
+	Token      string         // the device plugin's, for the one that it has
 	Interface  string         // name of interfaces; %d stands for the lowest number that is free
 	Prefixes   []netip.Prefix // a pair of addresses of each for every connection
 	Shared     bool           // connections share one link: only their clients have addresses, of the whole prefix

@@ -84,6 +84,11 @@ func (s *Server) mechanism(settled *networkservice.Mechanism, preferences []*net
 		if out.Parameters == nil {
 			out.Parameters = map[string]string{}
 		}
+		for key, value := range map[string]string{"pool": s.Pool, common.DeviceTokenIDKey: s.Token} {
+			if value != "" {
+				out.Parameters[key] = value
+			}
+		}
 		return out, nil
 	}
 	return nil, status.Errorf(codes.FailedPrecondition, "no mechanism in common: this endpoint accepts %v, asked were %v", s.Mechanisms, asked)

@@ -28,6 +28,8 @@ type Options struct {
 	Netns      *os.File         // the network namespace to connect
 	Interface  string           // name of the interface; empty: the agent chooses
 	Mechanisms []string         // types, best first
+	Pool       string           // of virtual functions, one of which it gets; empty: none
+	Token      string           // the device plugin's, for the one that it has
 	Payload    string           // empty: the network service's
 	Labels     map[string]string
 	Lifetime   time.Duration // until the agent closes the connection unless it is refreshed
@@ -118,6 +120,11 @@ func (w *Workload) preferences() ([]*networkservice.Mechanism, error) {
 	var out []*networkservice.Mechanism
 	for _, t := range w.Mechanisms {
 		m := &networkservice.Mechanism{Cls: cls.LOCAL, Type: t, Parameters: map[string]string{}}
+		for key, value := range map[string]string{"pool": w.Pool, common.DeviceTokenIDKey: w.Token} {
+			if value != "" {
+				m.Parameters[key] = value
+			}
+		}
 		switch {
 		case remote[t]:
 			m.Cls = cls.REMOTE
