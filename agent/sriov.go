@@ -8,8 +8,10 @@ import (
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/mechanism/kernel"
 	"go.patchbay.dev/plugins/mechanism/noop"
+	"go.patchbay.dev/plugins/mechanism/vf"
 	"go.patchbay.dev/plugins/mechanism/vfio"
 	"go.patchbay.dev/plugins/sriov"
+	"go.patchbay.dev/vppapi"
 )
 
 // cgroupRoot and vfioDir are where the kernel's own are.
@@ -42,7 +44,12 @@ func (a *Agent) withSRIOV(mechanisms []mechanism) ([]mechanism, error) {
 	a.kernel.WithVFs(a.sriov)
 	a.vfio = vfio.New(vfio.Options{VFs: a.sriov, Cgroups: cgroupRoot, Dev: vfioDir, RunDir: filepath.Join(c.RunDir, "grants"), Log: a.log})
 	a.devices = &devices{a.sriov, a.vfio}
-	return append(mechanisms, a.vfio, noop.New()), nil
+	mechanisms = append(mechanisms, a.vfio, noop.New())
+	if a.vpp != nil {
+		mechanisms = append(mechanisms, vf.New(vf.Options{VPP: a.vpp, VFs: a.sriov, Kernel: a.linux, RxMode: vppapi.ParseRxMode(a.cfg.VPP.RxMode),
+			RunDir: filepath.Join(c.RunDir, "ports"), Room: a.budget.Interface, Log: a.log}))
+	}
+	return mechanisms, nil
 }
 
 // virtualFunctions looks for them while the agent runs.
@@ -74,7 +81,7 @@ func (d *devices) Asks(m *models.Mechanism, service string) bool {
 // Settle gives one end of a record a virtual function if it asks for one.
 func (d *devices) Settle(ctx context.Context, x *models.CrossConnect, side models.Side, pid int) (string, error) {
 	m := x.At(side).Mechanism
-	if m.Type == noop.Type || !d.Asks(m, x.NetworkService) {
+	if m.Type == noop.Type || m.Type != vf.Type && !d.Asks(m, x.NetworkService) {
 		return "", nil
 	}
 	reason, err := d.Plugin.Settle(ctx, x, side, pid)

@@ -150,12 +150,26 @@ func (n *negotiation) unjoined(x *entry, own, other *side) string {
 		return at + " and " + to + " cannot join it through " + n.tunnels.usable() + " with " + names
 	}
 	switch y := other.find(x.name); {
+	case onCards(x.offers) && !other.onCards():
+		return "its device leads to a card, and " + other.who + " has none"
+	case !onCards(x.offers) && other.onCards():
+		return other.who + " has a device, which leads to a card, and this has none"
 	case y == nil || y.why != "":
 		return other.lacks() + ", and " + at + " cannot join it with " + names
 	case slices.ContainsFunc(x.offers, (*models.Offer).GetDirect):
 		return at + " has no forwarder for it; policy path direct would link both ends directly"
 	}
 	return at + " cannot join two of it"
+}
+
+// onCards says whether all of an entry's offers are those of network cards.
+func onCards(offers []*models.Offer) bool {
+	return !slices.ContainsFunc(offers, func(o *models.Offer) bool { return o.GetDataplane() != models.CardDataplane })
+}
+
+// onCards says whether all that the side can use are devices of network cards.
+func (s *side) onCards() bool {
+	return !slices.ContainsFunc(s.entries, func(e entry) bool { return e.why == "" && !onCards(e.offers) })
 }
 
 // usable names what the side can use.

@@ -6,6 +6,7 @@ import (
 
 	"go.fd.io/govpp/api"
 	"go.fd.io/govpp/binapi/af_packet"
+	"go.fd.io/govpp/binapi/dev"
 	"go.fd.io/govpp/binapi/geneve"
 	"go.fd.io/govpp/binapi/gre"
 	interfaces "go.fd.io/govpp/binapi/interface"
@@ -79,6 +80,7 @@ const (
 	GENEVEPlugin    Plugin = "geneve"
 	IPIPPlugin      Plugin = "ipip" // as tapv2
 	WireGuardPlugin Plugin = "wireguard"
+	DevPlugin       Plugin = "dev" // as tapv2; the drivers are plugins
 )
 
 // ofPlugin are the messages of each plugin whose form this agent relies on.
@@ -109,6 +111,7 @@ var ofPlugin = map[Plugin][]api.Message{
 		&wireguard.WireguardInterfaceCreate{}, &wireguard.WireguardInterfaceDelete{}, &wireguard.WireguardInterfaceDump{}, &wireguard.WireguardInterfaceDetails{},
 		&wireguard.WireguardPeerAdd{}, &wireguard.WireguardPeersDump{}, &wireguard.WireguardPeersDetails{},
 	},
+	DevPlugin:  {&dev.DevAttach{}, &dev.DevAttachReply{}, &dev.DevCreatePortIf{}, &dev.DevCreatePortIfReply{}, &dev.DevDetach{}, &dev.DevDetachReply{}},
 	L3XCPlugin: {&l3xc.L3xcUpdate{}, &l3xc.L3xcDel{}, &l3xc.L3xcDump{}, &l3xc.L3xcDetails{}},
 }
 

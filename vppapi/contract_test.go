@@ -67,6 +67,7 @@ func contract(t *testing.T, e *env) {
 		{"l3 outlives its interface", l3Outlives},
 		{"tunnels are made, listed and deleted", tunnels},
 		{"tunnels beside each other", tunnelsSide},
+		{"a device that is not there, or has no driver", devicesRefused},
 		{"WireGuard leaves nothing half made", wireGuardLeavesNothing},
 		{"addresses", addresses},
 		{"calls in one write are answered in order", order},

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"go.fd.io/govpp/api"
+	"go.fd.io/govpp/binapi/dev"
 	interfaces "go.fd.io/govpp/binapi/interface"
 	"go.fd.io/govpp/binapi/memclnt"
 	"go.fd.io/govpp/binapi/vpe"
@@ -82,8 +83,11 @@ func (k *conn) handshake(name string, until time.Time) error {
 		name, _, _ := strings.Cut(m.Name, "\x00")
 		k.ids[strings.TrimSuffix(name, "\x13")] = m.Index
 	}
-	if id, ok := k.id(&interfaces.SwInterfaceRxPlacementDetails{}); ok { // so says interface.api
-		k.odd = map[uint16]bool{id: true}
+	k.odd = map[uint16]bool{}
+	for _, m := range []api.Message{&interfaces.SwInterfaceRxPlacementDetails{}, &dev.DevCreatePortIfReply{}} { // so say interface.api and dev.api
+		if id, ok := k.id(m); ok {
+			k.odd[id] = true
+		}
 	}
 	if id, ok := k.id(&interfaces.SwInterfaceEvent{}); ok {
 		k.events = map[uint16]func() api.Message{id: func() api.Message { return &interfaces.SwInterfaceEvent{} }}

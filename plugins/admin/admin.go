@@ -61,6 +61,8 @@ type Store interface {
 // Devices is what this room needs of plugins/sriov.
 type Devices interface {
 	Devices() []sriov.Device
+	// Explain says, a line each, which device of a pool a client would get now, and why not each of the others.
+	Explain(pool string) ([]string, error)
 	Changed() <-chan struct{}
 }
 

@@ -25,6 +25,8 @@ func (c *card) Devices() []sriov.Device {
 	return c.devices
 }
 
+func (c *card) Explain(pool string) ([]string, error) { return nil, sriov.ErrUnknown }
+
 func (c *card) Changed() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -52,6 +52,17 @@ func (s *Server) Explain(ctx context.Context, in *adminpb.ExplainRequest) (*admi
 		Direct:    path == models.DirectPath,
 		Forwarder: path == models.ForwarderPath,
 	}
+	var devices []string
+	if in.Pool != "" {
+		var err error
+		if devices, err = s.explainPool(in.Pool); err != nil {
+			return nil, err
+		}
+		q.Client.Devices = cardTypes(s.Agent())
+		if len(q.Client.Speaks) == 0 {
+			q.Client.Speaks = q.Client.Devices
+		}
+	}
 	if bridged {
 		q.Endpoint.Speaks, q.Payload = []string{models.BridgeMechanism}, cmp.Or(q.Payload, models.Ethernet)
 	}
@@ -66,7 +77,30 @@ func (s *Server) Explain(ctx context.Context, in *adminpb.ExplainRequest) (*admi
 		out.Client, out.Endpoint, out.Tunnel, out.Reasons = d.Client.GetType(), d.Endpoint.GetType(), d.Tunnel.GetType(), d.Reasons
 		out.Reasons = append(out.Reasons, otherPaths(q, d)...)
 	}
+	out.Reasons = append(out.Reasons, devices...)
 	return out, nil
+}
+
+// explainPool says which device of a pool a client would get now, and why not each of the others.
+func (s *Server) explainPool(pool string) ([]string, error) {
+	if s.Devices == nil {
+		return nil, status.Error(codes.FailedPrecondition, "pool: this node has no pools of virtual functions; configure sriov.pools")
+	}
+	lines, err := s.Devices.Explain(pool)
+	if err != nil {
+		return nil, status.Errorf(codes.InvalidArgument, "pool: %v", err)
+	}
+	return lines, nil
+}
+
+// cardTypes are the mechanisms by which a workload of a node can have a device of a card.
+func cardTypes(node *models.Agent) (types []string) {
+	for _, o := range node.GetOffers() {
+		if o.Dataplane == models.CardDataplane && o.Type != "NOOP" {
+			types = append(types, o.Type)
+		}
+	}
+	return types
 }
 
 // otherPaths says what another policy for the path would have given.

@@ -207,7 +207,7 @@ func settled(index int, name string, mtu int, up bool) []request {
 	for _, h := range []*nl.IfInfomsg{down, set, last} {
 		h.Index = int32(index)
 	}
-	down.Change, last.Change = unix.IFF_UP, unix.IFF_UP
+	down.Change, last.Change = unix.IFF_UP|unix.IFF_PROMISC|unix.IFF_NOARP, unix.IFF_UP // as Raise has it
 	parts := []nl.NetlinkRequestData{set, nl.NewRtAttr(unix.IFLA_IFALIAS, nil), attrU32(unix.IFLA_GROUP, 0)}
 	if name != "" {
 		parts = append(parts, attrText(unix.IFLA_IFNAME, name))
@@ -253,4 +253,27 @@ func (n *Namespaces) OwnLink(name string) (l Link, err error) {
 	}
 	n.place(&l, Own, true)
 	return l, nil
+}
+
+// Raise sets an interface of the agent's own namespace up for a forwarder on it: it receives all, the kernel itself
+// neither sends nor answers there, and it has this MTU in bytes.
+func (n *Namespaces) Raise(name string, mtu int) error {
+	l, err := n.OwnLink(name)
+	if err != nil {
+		return err
+	}
+	parts := Change{MTU: mtu, Up: true, Quiet: true}.parts(l.Index, n.group)
+	head := parts[0].(*nl.IfInfomsg)
+	head.Flags, head.Change = head.Flags|unix.IFF_PROMISC, head.Change|unix.IFF_PROMISC
+	err = n.at(func(c *conn) error {
+		errs, err := c.do(quiet(l.Index), newRequest(unix.RTM_SETLINK, 0, parts...))
+		if err == nil && errs != nil {
+			err = cmp.Or(errs...)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("set interface %q up for a forwarder: %w", name, err)
+	}
+	return nil
 }

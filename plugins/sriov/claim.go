@@ -207,5 +207,32 @@ func (p *Plugin) names() string {
 	return strings.Join(names, ", ")
 }
 
+// Explain says, a line each, which device of a pool a client would get now, and why not each of the others.
+func (p *Plugin) Explain(pool string) (lines []string, err error) {
+	if _, ok := p.Pool(pool); !ok {
+		return nil, fmt.Errorf("pool %q %w; this node has %s", clip(pool), ErrUnknown, p.names())
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	taken := "it would be taken: the first that is free; one beside the other end's, or on the NUMA node of the workload, comes before it"
+	for i := range p.devices {
+		d := &p.devices[i]
+		if d.Pool != pool {
+			continue
+		}
+		why := taken
+		if err := p.free(d, ""); err != nil {
+			why = err.Error()
+		} else {
+			taken = "free, and after the one that would be taken"
+		}
+		lines = append(lines, fmt.Sprintf("%s, virtual function %d of %s, NUMA node %d: %s", d.ID, d.VF, d.PF, d.NUMA, why))
+	}
+	if why := p.problems[pool]; why != "" {
+		lines = append(lines, "pool "+pool+": "+why)
+	}
+	return lines, nil
+}
+
 // clip keeps what a client sent from filling a message.
 func clip(s string) string { return s[:min(len(s), 80)] }

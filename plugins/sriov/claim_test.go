@@ -1,6 +1,7 @@
 package sriov
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -121,6 +122,27 @@ func TestOneOwnerByRecordOrByClaim(t *testing.T) {
 	p.Recorded("c1", nil)
 	if got := claim(p, "c4/client", Want{Pool: radio.Name, NUMA: -1}); got != card.VF(0) {
 		t.Errorf("%q", got)
+	}
+}
+
+func TestWhatWouldBeTakenIsExplained(t *testing.T) {
+	m := sriovtest.New(t)
+	card := m.Card(1, "ens1", 0, 4, 8)
+	p := start(t, m, radio)
+	claim(p, "c1/client", Want{Pool: radio.Name, NUMA: -1})
+	m.Away(card.VF(1), true)
+	p.Look()
+	lines, err := p.Explain(radio.Name)
+	if err != nil || len(lines) != 4 {
+		t.Fatal(lines, err)
+	}
+	for i, want := range []string{`in use by the client of connection "c1"`, "is not healthy", "it would be taken: the first that is free", "free, and after"} {
+		if !strings.HasPrefix(lines[i], card.VF(i)+", virtual function") || !strings.Contains(lines[i], want) {
+			t.Errorf("%q, not %q", lines[i], want)
+		}
+	}
+	if _, err := p.Explain("other"); !errors.Is(err, ErrUnknown) {
+		t.Error(err)
 	}
 }
 

@@ -2,6 +2,7 @@ package sriov
 
 import (
 	"fmt"
+	"strings"
 
 	"go.patchbay.dev/plugins/linux"
 )
@@ -47,3 +48,17 @@ func (p *Plugin) Group(pci string) int {
 	}
 	return vf.group
 }
+
+// Kind is what a function is: its PCI vendor and device in hexadecimal, like 8086:154c. Virtual functions of some cards
+// leave out the vendor, which is then that of the card (PCIe, SR-IOV, 3.4.1.1).
+func (p *Plugin) Kind(pci string) string {
+	id := func(of, file string) string { return strings.TrimPrefix(p.sys.text(of, file), "0x") }
+	vendor := id(pci, "vendor")
+	if vendor == "" || vendor == "ffff" {
+		vendor = id(p.sys.target(pci, "physfn"), "vendor")
+	}
+	return vendor + ":" + id(pci, "device")
+}
+
+// Netdev is the name of a function's interface in the agent's own namespace; empty: it has none there.
+func (p *Plugin) Netdev(pci string) string { return p.sys.netdev(pci) }

@@ -68,6 +68,16 @@ func (p *Plugin) Render(x *models.CrossConnect, side models.Side, driver string)
 	return reconcile.Value{Key: VFKey(pci), Spec: spec}, nil
 }
 
+// RenderPort is as Render, for a forwarder: it sends from the addresses of those behind it.
+func (p *Plugin) RenderPort(x *models.CrossConnect, side models.Side, driver string) (reconcile.Value, error) {
+	v, err := p.Render(x, side, driver)
+	if spec, ok := v.Spec.(VF); ok {
+		spec.Spoof = false
+		v.Spec = spec
+	}
+	return v, err
+}
+
 // of is the function that an end has, and its pool.
 func (p *Plugin) of(x *models.CrossConnect, side models.Side) (pci string, pool Pool, err error) {
 	field := func(name, format string, args ...any) error {

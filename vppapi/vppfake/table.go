@@ -56,6 +56,7 @@ func newTable(o options, run int) *table {
 		vppapi.GREPlugin:       greMessages,
 		vppapi.IPIPPlugin:      ipipMessages,
 		vppapi.WireGuardPlugin: wireguardMessages,
+		vppapi.DevPlugin:       devMessages,
 	} {
 		if !o.without[plugin] {
 			add(t)

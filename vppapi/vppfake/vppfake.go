@@ -41,6 +41,7 @@ type options struct {
 	without map[vppapi.Plugin]bool
 	taps    TapMaker
 	workers int
+	devices map[string]bool // PCI functions by address; true: VPP has a driver
 }
 
 // Workers gives it threads besides the main one. It deals out queues to them in turn.
@@ -59,7 +60,7 @@ func Without(p vppapi.Plugin) Option { return func(o *options) { o.without[p] = 
 func Start(socket string, opts ...Option) (*VPP, error) {
 	v := &VPP{
 		socket:   socket,
-		o:        options{version: vppapi.Release + "-release", crcs: map[string]string{}, without: map[vppapi.Plugin]bool{}},
+		o:        options{version: vppapi.Release + "-release", crcs: map[string]string{}, without: map[vppapi.Plugin]bool{}, devices: map[string]bool{}},
 		refusals: map[string]vppapi.Error{},
 	}
 	for _, o := range opts {

@@ -32,6 +32,7 @@ const (
 	gres       kind = "GRE tunnel device"
 	ipips      kind = "IPIP tunnel device"
 	wireguards kind = "Wireguard Tunnel"
+	device     kind = "device" // its driver's name, which depends on the card
 	bvis       kind = "BVI"
 )
 
@@ -84,6 +85,7 @@ type world struct {
 	interfaces map[index]*iface
 	freed      []index // last in, first out, as VPP's pools
 	sockets    map[uint32]*memifSocket
+	devices    map[uint32]*attached
 	paths      map[l3key]l3path
 	neighbors  map[neighborKey][6]byte
 	addresses  map[netip.Addr]addressAt
@@ -98,6 +100,7 @@ func newWorld(workers int) *world {
 	w := &world{
 		interfaces: map[index]*iface{},
 		sockets:    map[uint32]*memifSocket{0: {path: "/run/vpp/memif.sock"}},
+		devices:    map[uint32]*attached{},
 		paths:      map[l3key]l3path{},
 		neighbors:  map[neighborKey][6]byte{},
 		addresses:  map[netip.Addr]addressAt{},

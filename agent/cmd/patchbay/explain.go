@@ -13,7 +13,7 @@ import (
 
 func newExplain(a *app) *cobra.Command {
 	var client, endpoint, labels []string
-	var payload, path, service, node, output string
+	var payload, path, service, node, pool, output string
 	cmd := &cobra.Command{
 		Use:   "explain",
 		Short: "Negotiate without connecting: which mechanism would be chosen, and why not the others",
@@ -25,7 +25,7 @@ sent to. Exit status 1: nothing fits.`,
   patchbay explain --service firewall --label app=web`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			in := &adminpb.ExplainRequest{Service: service, Path: path, Node: node}
+			in := &adminpb.ExplainRequest{Service: service, Path: path, Node: node, Pool: pool}
 			if service != "" && len(endpoint) > 0 {
 				return usage("--service brings the endpoints; leave out --endpoint")
 			}
@@ -52,6 +52,7 @@ sent to. Exit status 1: nothing fits.`,
 	fl.StringVar(&path, "path", "", "direct or forwarder, the policy of the network service (default the node's)")
 	fl.StringVar(&node, "node", "", "node of the endpoint (default that of the service's endpoint, else the agent's own)")
 	fl.StringVar(&service, "service", "", "network service whose endpoints would be asked")
+	fl.StringVar(&pool, "pool", "", "pool of virtual functions that the client asks for one of: also says which it would get, and why not the others")
 	fl.StringArrayVar(&labels, "label", nil, "label key=value of the client; may be repeated")
 	addOutput(cmd, &output, asText, asJSON, asYAML)
 	return cmd

@@ -1186,7 +1186,9 @@ type ExplainRequest struct {
 	// path is direct, forwarder or empty: what the node is configured for.
 	Path string `protobuf:"bytes,6,opt,name=path,proto3" json:"path,omitempty"`
 	// node of the endpoint; empty: that of the first candidate of service, else this one.
-	Node          string `protobuf:"bytes,7,opt,name=node,proto3" json:"node,omitempty"`
+	Node string `protobuf:"bytes,7,opt,name=node,proto3" json:"node,omitempty"`
+	// pool of virtual functions that the client asks for one of; empty: it asks for none.
+	Pool          string `protobuf:"bytes,8,opt,name=pool,proto3" json:"pool,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1266,6 +1268,13 @@ func (x *ExplainRequest) GetPath() string {
 func (x *ExplainRequest) GetNode() string {
 	if x != nil {
 		return x.Node
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetPool() string {
+	if x != nil {
+		return x.Pool
 	}
 	return ""
 }
@@ -1757,7 +1766,7 @@ const file_plugins_admin_adminpb_admin_proto_rawDesc = "" +
 	"\tBridgeMAC\x124\n" +
 	"\x05place\x18\x01 \x01(\v2\x1e.patchbay.admin.v1.BridgePlaceR\x05place\x12\x10\n" +
 	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x16\n" +
-	"\x06static\x18\x03 \x01(\bR\x06static\"\xa2\x02\n" +
+	"\x06static\x18\x03 \x01(\bR\x06static\"\xb6\x02\n" +
 	"\x0eExplainRequest\x12\x16\n" +
 	"\x06client\x18\x01 \x03(\tR\x06client\x12\x1a\n" +
 	"\bendpoint\x18\x02 \x03(\tR\bendpoint\x12\x18\n" +
@@ -1765,7 +1774,8 @@ const file_plugins_admin_adminpb_admin_proto_rawDesc = "" +
 	"\aservice\x18\x04 \x01(\tR\aservice\x12E\n" +
 	"\x06labels\x18\x05 \x03(\v2-.patchbay.admin.v1.ExplainRequest.LabelsEntryR\x06labels\x12\x12\n" +
 	"\x04path\x18\x06 \x01(\tR\x04path\x12\x12\n" +
-	"\x04node\x18\a \x01(\tR\x04node\x1a9\n" +
+	"\x04node\x18\a \x01(\tR\x04node\x12\x12\n" +
+	"\x04pool\x18\b \x01(\tR\x04pool\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x97\x01\n" +

@@ -135,7 +135,7 @@ func TestDevices(t *testing.T) {
 	}
 	a, b := lab.NewNamespace(t), lab.NewNamespace(t)
 	server := b.Start(t, lab.Binary(t), "--agent", "unix://"+w.Socket, "serve", "lan", "--mechanism", "NOOP", "--cidr", "10.60.0.0/24")
-	server.Await(t, "registered")
+	server.Await(t, "serving")
 	client := a.Start(t, inside(dir, lab.Binary(t), "--agent", "unix://"+w.Socket, "connect", "lan", "--id", "v1", "--mechanism", "VFIO", "--pool", "example.com/radio")...)
 	client.Await(t, "connected v1")
 	s := w.await(t, "v1", "UP").Client.Parameters

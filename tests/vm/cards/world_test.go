@@ -43,13 +43,14 @@ type world struct {
 	*lab.Agent
 	wire   *lab.Namespace
 	kernel *linux.Namespaces
+	notes  string            // where the agent notes how functions were
 	home   map[string]string // how each virtual function is when nobody has it, by PCI address
 }
 
 const devices = "/sys/bus/pci/devices"
 
 // start starts it. Where there is no such card, the test is skipped.
-func start(t *testing.T) *world {
+func start(t *testing.T, options ...lab.Option) *world {
 	t.Helper()
 	card, err := os.ReadFile("/sys/class/net/" + pf + "/device/device")
 	if err != nil || strings.TrimSpace(string(card)) != "0x10c9" {
@@ -68,7 +69,8 @@ func start(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.kernel.Close() })
-	w.Agent = lab.StartAgent(t, lab.With("sriov.pools", strings.ReplaceAll(pools, "\n", "")), lab.With("sriov.run_dir", filepath.Join(t.TempDir(), "sriov")))
+	w.notes = filepath.Join(t.TempDir(), "sriov")
+	w.Agent = lab.StartAgent(t, append(options, lab.With("sriov.pools", strings.ReplaceAll(pools, "\n", "")), lab.With("sriov.run_dir", w.notes))...)
 	w.home = w.virtual(t)
 	if len(w.home) != 6 {
 		t.Fatalf("%d virtual functions: %v", len(w.home), w.home)
@@ -170,6 +172,12 @@ func (w *world) apply(t *testing.T, id string, client, endpoint end) {
 
 func (w *world) tryApply(t *testing.T, id string, client, endpoint end) (string, error) {
 	t.Helper()
+	return w.TryPatchbay("apply", "-f", w.file(t, id, client, endpoint))
+}
+
+// file is a record as a file.
+func (w *world) file(t *testing.T, id string, client, endpoint end) string {
+	t.Helper()
 	data, err := json.Marshal(map[string]any{"kind": "CrossConnect", "id": id, "payload": "ETHERNET", "client": client, "endpoint": endpoint})
 	if err != nil {
 		t.Fatal(err)
@@ -178,7 +186,7 @@ func (w *world) tryApply(t *testing.T, id string, client, endpoint end) (string,
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return w.TryPatchbay("apply", "-f", file)
+	return file
 }
 
 type side struct {
@@ -195,7 +203,7 @@ type status struct {
 // await waits until a cross-connect is in one of these states.
 func (w *world) await(t *testing.T, id string, states ...string) (s status) {
 	t.Helper()
-	lab.Eventually(t, time.Minute, id+" to be "+strings.Join(states, " or "), func() error {
+	lab.Eventually(t, 15*time.Second, id+" to be "+strings.Join(states, " or "), func() error {
 		out, err := w.TryPatchbay("get", "crossconnects", id, "-o", "json")
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
