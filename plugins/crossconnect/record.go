@@ -154,9 +154,11 @@ func (p *Plugin) statusOf(id string, r *record) *models.CrossConnectStatus {
 			side   models.Side
 			status *models.AttachmentStatus
 		}{{models.ClientSide, s.Client}, {models.EndpointSide, s.Endpoint}} {
-			if name := side.status.GetInterface(); name == "" {
+			switch name := side.status.GetInterface(); {
+			case side.status.GetLinkUp(): // some ends have no interface
+			case name == "":
 				down = append(down, string(side.side)+" interface is not there")
-			} else if !side.status.GetLinkUp() {
+			default:
 				down = append(down, string(side.side)+" interface "+name)
 			}
 		}

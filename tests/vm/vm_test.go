@@ -82,6 +82,7 @@ func TestCards(t *testing.T) {
 	for _, s := range []struct{ name, folder, run string }{
 		{"interfaces", "./tests/vm/cards", "TestInterfaces"},
 		{"requests", "./tests/vm/cards", "TestRequests"},
+		{"pods", "./tests/vm/cards", "TestPods"},
 		{"devices", "./tests/vm/cards", "TestDevices"},
 		{"killed", "./tests/vm/cards", "TestKilled"},
 		{"speed", "./tests/vm/cards", "TestSpeed"},

@@ -50,7 +50,7 @@ type world struct {
 const devices = "/sys/bus/pci/devices"
 
 // start starts it. Where there is no such card, the test is skipped.
-func start(t *testing.T) *world {
+func start(t *testing.T, options ...lab.Option) *world {
 	t.Helper()
 	card, err := os.ReadFile("/sys/class/net/" + pf + "/device/device")
 	if err != nil || strings.TrimSpace(string(card)) != "0x10c9" {
@@ -70,7 +70,7 @@ func start(t *testing.T) *world {
 	}
 	t.Cleanup(func() { w.kernel.Close() })
 	w.notes = filepath.Join(t.TempDir(), "sriov")
-	w.Agent = lab.StartAgent(t, lab.With("sriov.pools", inOneLine(pools)), lab.With("sriov.run_dir", w.notes))
+	w.Agent = lab.StartAgent(t, append(options, lab.With("sriov.pools", inOneLine(pools)), lab.With("sriov.run_dir", w.notes))...)
 	w.home = w.virtual(t)
 	if len(w.home) != 6 {
 		t.Fatalf("%d virtual functions: %v", len(w.home), w.home)
