@@ -204,12 +204,14 @@ func (a *Agent) build() error {
 }
 
 // instance tells this agent's interfaces from those of another on the same machine: by
-// where its records are, since what is not on record is removed.
+// where its records are, since what is not on record is removed, and by its own network
+// namespace, for the nodes of two labs may have one name and one prefix.
 func (a *Agent) instance() string {
+	where := a.cfg.Etcd.DataDir
 	if len(a.cfg.Etcd.Endpoints) > 0 {
-		return a.cfg.Node.Name + a.keys.Prefix
+		where = a.keys.Prefix
 	}
-	return a.cfg.Node.Name + a.cfg.Etcd.DataDir
+	return fmt.Sprintf("%s%s %d", a.cfg.Node.Name, where, ownNetns())
 }
 
 // mechanism is what the agent asks of every folder under plugins/mechanism.

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"net"
 	"net/netip"
 
 	"go.patchbay.dev/models"
@@ -93,12 +92,12 @@ func (b *bridges) node() bridge.Node {
 	for _, a := range b.agent.tunnelAddresses() {
 		n.Subnets = append(n.Subnets, netip.PrefixFrom(a, a.BitLen()))
 	}
-	all, err := net.InterfaceAddrs()
+	foreign, err := b.agent.linux.Foreign()
 	if err != nil {
-		b.agent.log.Warn("the node's addresses", "err", err)
+		b.agent.log.Debug("the node's addresses are not known", "err", err)
 	}
-	for _, a := range all {
-		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().IsGlobalUnicast() {
+	for _, p := range foreign {
+		if p.Addr().IsGlobalUnicast() {
 			n.Subnets = append(n.Subnets, p)
 		}
 	}

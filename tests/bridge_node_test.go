@@ -28,7 +28,7 @@ func TestBridgesOfOneNode(t *testing.T) {
 		name  string
 		start func(*testing.T) *lab.Agent
 	}{
-		{"kernel", func(t *testing.T) *lab.Agent { return lab.StartAgent(t, lab.With("dataplane", "kernel")) }},
+		{"kernel", func(t *testing.T) *lab.Agent { return lab.StartAgent(t, lab.In(lab.NewNamespace(t))) }}, // which goes with the bridges
 		{"VPP", func(t *testing.T) *lab.Agent { a, _ := lab.StartOnVPP(t); return a }},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -22,6 +22,7 @@ import (
 // switched is an agent in a namespace of its own, which goes with all that is bridged there,
 // and a client of it.
 type switched struct {
+	node   *lab.Namespace
 	agent  *lab.Agent
 	client *lab.Client
 }
@@ -31,7 +32,7 @@ func newSwitched(t *testing.T, options ...lab.Option) *switched {
 	node := lab.NewNamespace(t)
 	node.Run(t, "ip", "address", "add", "10.99.0.1/24", "dev", "lo")
 	a := lab.StartAgent(t, append(options, lab.In(node))...)
-	return &switched{a, lab.NewClient(t, a.Dial())}
+	return &switched{node, a, lab.NewClient(t, a.Dial())}
 }
 
 // apply applies objects, which must be valid.
@@ -171,7 +172,10 @@ func TestABridgeIsDeletedUnderItsMembers(t *testing.T) {
 		}
 	}
 	told(networkservice.State_UP)
+	watch := s.node.Start(t, lab.Binary(t), "--agent", "unix://"+s.agent.Socket, "get", "bridges", "-w")
+	watch.Await(t, "lan1   lan1      10.60.0.0/24,fd60::/64   n1      2         UP")
 	s.agent.Patchbay("delete", "bridge", "lan1", "--force")
+	watch.Await(t, "DOWN   it was deleted under its members")
 	told(networkservice.State_DOWN)
 	for _, id := range []string{"c1", "x1"} {
 		if st := awaitStatus(t, s.agent, id, "DOWN"); !strings.Contains(fmt.Sprint(st["reason"]), "its bridge lan1 was deleted: apply it again, or delete this") {

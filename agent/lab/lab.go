@@ -21,6 +21,8 @@ type Options struct {
 	MTU     int    // of the underlay in bytes; 0: 1500
 	// VPP says which nodes, from 1 on, have a VPP; nil: none.
 	VPP func(node int) bool
+	// Without are plugins, as gre_plugin.so, that a node's VPP does not load; nil: none.
+	Without func(node int) []string
 	// Config is added to each agent's configuration: YAML by full key.
 	Config map[string]string
 }

@@ -34,6 +34,9 @@ func (l *Lab) newNode(index int) *Node {
 	own := kernelPort
 	if index <= l.options.Nodes && l.options.VPP != nil && l.options.VPP(index) {
 		n.VPP = NewVPP(l.installation, filepath.Join(n.Dir, "vpp"), n.Netns)
+		if l.options.Without != nil {
+			n.VPP.without = l.options.Without(index)
+		}
 		own = vppPort
 	}
 	for i := range n.Addresses {

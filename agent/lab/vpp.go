@@ -37,7 +37,8 @@ func FindVPP() (*Installation, error) {
 // VPP is a VPP in a folder of its own.
 type VPP struct {
 	Dir     string
-	netns   string // empty: this process's
+	netns   string   // empty: this process's
+	without []string // plugins that it does not load
 	where   *Installation
 	process *Process
 }
@@ -60,7 +61,7 @@ socksvr { socket-name DIR/api.sock }
 statseg { socket-name DIR/stats.sock page-size 4k }
 buffers { page-size 4k buffers-per-numa 16384 }
 memory { main-heap-size 512M main-heap-page-size 4k }
-plugins { PATH plugin dpdk_plugin.so { disable } }
+plugins { PATH plugin dpdk_plugin.so { disable } WITHOUT }
 `
 
 // Start runs it, waits until it answers, and has it do commands of its command line.
@@ -69,8 +70,12 @@ func (v *VPP) Start(ctx context.Context, l *Launcher, log string, commands ...st
 	if v.where.libraries != "" {
 		path = "path " + filepath.Join(v.where.libraries, "vpp_plugins")
 	}
+	var without strings.Builder
+	for _, plugin := range v.without {
+		fmt.Fprintf(&without, "plugin %s { disable } ", plugin)
+	}
 	name := strings.ReplaceAll(strings.Trim(v.Dir, "/"), "/", "-") // of its shared memory: one for all of the machine
-	text := strings.NewReplacer("DIR", v.Dir, "NAME", name, "PATH", path).Replace(startup)
+	text := strings.NewReplacer("DIR", v.Dir, "NAME", name, "PATH", path, "WITHOUT", without.String()).Replace(startup)
 	file := filepath.Join(v.Dir, "startup.conf")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err

@@ -83,6 +83,7 @@ func (n *Namespaces) MakeBridge(b Bridge) (l Link, err error) {
 		if n.place(&l, Own, true); !l.Ours || l.Kind != kindBridge {
 			return fmt.Errorf("%w: %q is %s", ErrBridgeTaken, b.Name, whose(l))
 		}
+		n.guardBridge(b.Name, b.Host) // before it is up
 		l, err = c.change(l.Index, quiet(l.Index), b.request(l.Index))
 		return err
 	})

@@ -3,7 +3,9 @@ package linux
 import (
 	"errors"
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,6 +71,24 @@ func (x tunnelTest) makeBridge(t *testing.T) {
 	if b != want {
 		t.Errorf("%+v; want %+v", b, want)
 	}
+	guard := func(host string) {
+		t.Helper()
+		for setting, want := range map[string]string{"ipv6/conf/" + bridgeName + "/accept_ra": "0", "ipv4/conf/" + bridgeName + "/forwarding": host} {
+			if got, err := os.ReadFile("/proc/sys/net/" + setting); err != nil || strings.TrimSpace(string(got)) != want {
+				t.Errorf("%s is %s, %v; want %s", setting, got, err, want)
+			}
+		}
+	}
+	nstest.Run(t, "/proc/self/ns/net", "sysctl", "-qw", "net.ipv4.ip_forward=1")
+	for host, want := range map[bool]string{true: "1", false: "0"} {
+		other := x.bridge()
+		other.Host = host
+		_, err := n.MakeBridge(other)
+		check(t, err)
+		guard(want)
+	}
+	_, err := n.MakeBridge(x.bridge())
+	check(t, err)
 	local, peer := x.addresses()
 	tunnel := VXLAN{Local: local, VNI: 0x800001, Port: 4789, Learn: true, Age: 300}
 	check(t, n.CreateMesh(b.Index, meshName, MAC{2, 0, 0, 0, 9, byte(x.End)}, 1430, tunnel))

@@ -33,3 +33,28 @@ func (ns *Namespace) enableIPv6(index int) error {
 		return nil
 	})
 }
+
+// guardBridge keeps the node out of a bridge's reach: it takes no routes and addresses that a
+// member advertises (RFC 4861, 6.2) and, where the kernel itself is not on the bridge,
+// forwards nothing that comes in. Where a setting cannot be had, it is logged.
+func (n *Namespaces) guardBridge(name string, host bool) {
+	const net = "/proc/sys/net/"
+	err := n.visiting(func(enter func(fd int) error) error {
+		if err := enter(n.ownFd); err != nil {
+			return err
+		}
+		errs := []error{os.WriteFile(net+"ipv6/conf/"+name+"/accept_ra", []byte("0"), 0)}
+		for _, family := range []string{"ipv4", "ipv6"} {
+			forwards, err := os.ReadFile(net + family + "/conf/all/forwarding")
+			if !host {
+				forwards = []byte("0")
+			}
+			errs = append(errs, err, os.WriteFile(net+family+"/conf/"+name+"/forwarding", forwards, 0))
+		}
+		errs = slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, os.ErrNotExist) }) // without IPv6
+		return errors.Join(errs...)
+	})
+	if err != nil {
+		n.log.Warn("the node is not kept out of reach of a bridge", "interface", name, "error", err)
+	}
+}

@@ -1,6 +1,7 @@
 package linux
 
 import (
+	"fmt"
 	"net/netip"
 
 	"github.com/vishvananda/netlink/nl"
@@ -39,6 +40,24 @@ func (n *Namespaces) Address(a netip.Addr) (mtu int, ok bool) {
 		return 0, false
 	}
 	return mtu, ok
+}
+
+// Foreign gives the addresses in the agent's own namespace that are none of ours, with the
+// lengths of their prefixes. A kernel before 5.18 does not tell: then all are foreign.
+func (n *Namespaces) Foreign() (all []netip.Prefix, err error) {
+	err = n.at(func(c *conn) error {
+		addresses, err := c.addresses(0)
+		for _, f := range addresses {
+			if !f.ours {
+				all = append(all, f.prefix)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	return all, nil
 }
 
 // leastMTU is the smallest of those interfaces over which packets of a family may leave, or

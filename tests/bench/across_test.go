@@ -5,6 +5,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
 
 	nodes "go.patchbay.dev/agent/lab"
+	"go.patchbay.dev/plugins/linux"
 	"go.patchbay.dev/tests/lab"
 	"go.patchbay.dev/vppapi/vpptest"
 )
@@ -171,7 +173,45 @@ func benchAcross(t *testing.T, vpp bool) {
 		row{b.what("the last of 1,000"), ms(last), "the tenth " + ms(tenth), ratio(last, tenth), "≤ 1.3"})
 }
 
-func TestBenchAcross(t *testing.T) { benchAcross(t, false) }
+func TestBenchAcross(t *testing.T) {
+	few, lots := bareEnds(t)
+	table = append(table, row{"bare netlink: one end of a tunnel, 1,000 there", ms(lots), "10 there " + ms(few), ratio(lots, few), ""})
+	benchAcross(t, false)
+}
+
+// bareEnds is what the kernel takes for one end of a VXLAN tunnel, by the calls that an agent
+// makes for it, with ten there and with 1,000: both nodes have that beside all else.
+func bareEnds(t *testing.T) (few, lots time.Duration) {
+	t.Helper()
+	ns, err := linux.New(linux.Options{Instance: t.TempDir()})
+	check(t, err)
+	defer ns.Close()
+	var work []*linux.Namespace
+	for range namespaces {
+		w, err := ns.Open(lab.NewNamespace(t).Path)
+		check(t, err)
+		defer w.Close()
+		_, err = w.NSID()
+		check(t, err)
+		work = append(work, w)
+	}
+	local, remote := netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("198.51.100.2")
+	var took []time.Duration
+	for i := range many {
+		e := linux.End{NS: work[i%len(work)], Name: fmt.Sprintf("t%d", i), MTU: 1450, MAC: linux.Tag{ID: fmt.Sprint(i), Side: linux.Client}.MAC()}
+		address := netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})
+		start := time.Now()
+		check(t, ns.CreateDevice(e, linux.VXLAN{Local: local, Remote: remote, VNI: uint32(0xf00000 + i), Port: 4790}))
+		l, err := e.NS.LinkByName(e.Name)
+		check(t, err)
+		_, err = e.NS.SetLink(l.Index, linux.Change{Up: true, Quiet: true})
+		check(t, err)
+		check(t, e.NS.ConfigureNew(l.Index, linux.Config{Addresses: []netip.Prefix{netip.PrefixFrom(address, 32)},
+			Routes: []linux.Route{{Prefix: netip.PrefixFrom(address.Next(), 32)}}}))
+		took = append(took, time.Since(start))
+	}
+	return median(took[10:20]), median(took[len(took)-10:])
+}
 
 func TestBenchAcrossVPP(t *testing.T) {
 	if _, _, ok := vpptest.Find(); !ok {

@@ -85,6 +85,7 @@ func TestCards(t *testing.T) {
 		{"pods", "./tests/vm/cards", "TestPods"},
 		{"devices", "./tests/vm/cards", "TestDevices"},
 		{"killed", "./tests/vm/cards", "TestKilled"},
+		{"speed", "./tests/vm/cards", "TestSpeed"},
 		{"control groups", "./plugins/mechanism/vfio", "TestControlGroups"},
 	} {
 		t.Run(s.name, func(t *testing.T) {

@@ -246,7 +246,9 @@ func (d vfDescriptor) home(key string, spec VFNet) error {
 			seen = p.links[0].Place
 		}
 		if ns, e := d.ns.Open(spec.NetNS); e == nil { // mostly it is there
-			err = errors.Join(takeHome(ns, spec.PCI, home), ns.Close())
+			if e = errors.Join(takeHome(ns, spec.PCI, home), ns.Close()); e != nil {
+				d.log.Debug("a virtual function is not where it was given to", "key", key, "err", e)
+			}
 		}
 		if l, err = own.LinkOf(spec.PCI); errors.Is(err, linux.ErrNoLink) {
 			if err = d.fetch(tag, spec.PCI, seen); err == nil {

@@ -25,9 +25,9 @@ func (m *Mechanism) Type() string { return Type }
 // Validate accepts what clients send unasked; none of it means anything here.
 func (m *Mechanism) Validate(map[string]string) error { return nil }
 
-// Status says that there is nothing that could be down.
+// Status says that there is nothing that could be down: what is there is the wire.
 func (m *Mechanism) Status(*models.CrossConnect, models.Side) *models.AttachmentStatus {
-	return &models.AttachmentStatus{Mechanism: Type, LinkUp: true}
+	return &models.AttachmentStatus{Mechanism: Type, Interface: "wire", LinkUp: true}
 }
 
 // Offers are those of network cards: only what they lead to needs nothing here.

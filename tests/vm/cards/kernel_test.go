@@ -201,6 +201,7 @@ func TestRequests(t *testing.T) {
 	wire.Await(t, "serving")
 	client = a.Start(t, lab.Binary(t), "--agent", "unix://"+w.Socket, "connect", "radio", "--id", "r3", "--netns", a.Path, "--interface", "nsm0")
 	client.Await(t, "connected r3")
+	w.await(t, "r3", "UP")
 	a.Run(t, "ip", "addr", "add", "10.60.0.30/24", "dev", "nsm0")
 	reaches(t, a, "10.60.0.100")
 	client.Interrupt(t)

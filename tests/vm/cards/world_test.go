@@ -43,6 +43,7 @@ type world struct {
 	*lab.Agent
 	wire   *lab.Namespace
 	kernel *linux.Namespaces
+	notes  string            // where the agent notes how functions were
 	home   map[string]string // how each virtual function is when nobody has it, by PCI address
 }
 
@@ -68,7 +69,8 @@ func start(t *testing.T, options ...lab.Option) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.kernel.Close() })
-	w.Agent = lab.StartAgent(t, append(options, lab.With("sriov.pools", strings.ReplaceAll(pools, "\n", "")), lab.With("sriov.run_dir", filepath.Join(t.TempDir(), "sriov")))...)
+	w.notes = filepath.Join(t.TempDir(), "sriov")
+	w.Agent = lab.StartAgent(t, append(options, lab.With("sriov.pools", strings.ReplaceAll(pools, "\n", "")), lab.With("sriov.run_dir", w.notes))...)
 	w.home = w.virtual(t)
 	if len(w.home) != 6 {
 		t.Fatalf("%d virtual functions: %v", len(w.home), w.home)
@@ -170,6 +172,12 @@ func (w *world) apply(t *testing.T, id string, client, endpoint end) {
 
 func (w *world) tryApply(t *testing.T, id string, client, endpoint end) (string, error) {
 	t.Helper()
+	return w.TryPatchbay("apply", "-f", w.file(t, id, client, endpoint))
+}
+
+// file is a record as a file.
+func (w *world) file(t *testing.T, id string, client, endpoint end) string {
+	t.Helper()
 	data, err := json.Marshal(map[string]any{"kind": "CrossConnect", "id": id, "payload": "ETHERNET", "client": client, "endpoint": endpoint})
 	if err != nil {
 		t.Fatal(err)
@@ -178,7 +186,7 @@ func (w *world) tryApply(t *testing.T, id string, client, endpoint end) (string,
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return w.TryPatchbay("apply", "-f", file)
+	return file
 }
 
 type side struct {
