@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -75,6 +76,7 @@ func (g *Guest) Run(ctx context.Context) (status int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, g.Limit)
 	defer cancel()
 	cmd := g.qemu(ctx, initrd)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var said bytes.Buffer
 	begun := &mark{text: []byte(begins), seen: make(chan struct{})}
 	cmd.Stdout = io.MultiWriter(&said, begun, g.Output)
