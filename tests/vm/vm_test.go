@@ -93,7 +93,7 @@ func TestCards(t *testing.T) {
 			tree := NewTree()
 			addTools(t, tree)
 			g := &Guest{
-				Packages: packages, Tree: tree, MemoryMB: 1024, Cards: true, Modules: []string{"veth", "igb", "igbvf", "vfio_pci", "8021q"},
+				Packages: packages, Tree: tree, MemoryMB: 1024, Cards: true, Modules: []string{"veth", "igb", "igbvf", "vfio_pci", "vfio_iommu_type1", "8021q"},
 				Env: []string{"PATCHBAY_BINARY=/bin/patchbay", vpptest.Slow + "=4"},
 			}
 			if s.name == "VPP" {
