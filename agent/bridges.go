@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"net/netip"
+	"slices"
 
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/bridge"
@@ -35,7 +36,7 @@ func (a *Agent) withBridges(mechanisms []mechanism, mesh *vxlan.Mechanism) []mec
 	}
 	var tunnels []string
 	for _, m := range mechanisms {
-		if m.Offers()[0].Class == "REMOTE" {
+		if slices.ContainsFunc(m.Offers(), func(o *models.Offer) bool { return o.Class == "REMOTE" }) {
 			tunnels = append(tunnels, m.Type())
 		}
 		if v, ok := m.(interface{ Kinds() []string }); ok && b.vpp != nil {
