@@ -201,6 +201,22 @@ func TestAPoolWithoutADomainIsNotKubelets(t *testing.T) {
 	}
 }
 
+func TestADirectoryThatIsNone(t *testing.T) {
+	w := newWorld(t, 1)
+	if err := os.WriteFile(filepath.Dir(w.dir), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	if err := w.plugin.settle(t.Context()); err == nil || !strings.Contains(err.Error(), w.dir) {
+		t.Errorf("nothing is said of a file in its place: %v", err)
+	}
+	if err := os.Remove(filepath.Dir(w.dir)); err != nil {
+		t.Fatal(err)
+	}
+	w.kubelet.Start()
+	w.kubelet.AwaitHealthy(radio, 1)
+}
+
 func TestADirectoryThatIsTooFarDown(t *testing.T) {
 	tokens, err := OpenTokens(filepath.Join(t.TempDir(), "tokens"), []string{radio})
 	if err != nil {
