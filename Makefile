@@ -42,12 +42,13 @@ test: testdeps build ## all tests, and what real parts they ran against
 	  cd tests/nsm && go test -race -timeout 15m -json $(TESTFLAGS) ./... || true; \
 	} | bin/summary
 
-test-vm: deps ## what needs /dev/vhost-net or every kind of tunnel, in machines in QEMU: minutes, and 700 MB of packages once
-	PATCHBAY_TEST_VM=1 go test -count=1 -timeout 15m -v ./tests/vm
+test-vm: deps ## what needs /dev/vhost-net, every kind of tunnel or a card with SR-IOV, in machines in QEMU: minutes, and 700 MB of packages once
+	PATCHBAY_TEST_VM=1 go test -count=1 -timeout 60m -v ./tests/vm
 
 bench: labdeps build ## the speed of the engine and of requests, as ratios
 	go test -run '^$$' -bench . -benchmem ./negotiation/... ./plugins/...
 	go test -tags bench -count=1 -timeout 30m -v ./tests/bench
+	PATCHBAY_TEST_VM=1 go test -count=1 -timeout 15m -run 'TestCards/speed' -v ./tests/vm
 
 chaos: testdeps build ## the agent, and VPP where it is found, killed 300 times under a churn of requests
 	PATCHBAY_TEST_KILLS=300 go test -count=1 -timeout 60m -v -run 'Kill(s|ed)UnderChurn|EachKindOfCall' ./tests

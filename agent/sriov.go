@@ -57,7 +57,30 @@ func (a *Agent) virtualFunctions() part {
 	if a.sriov == nil {
 		return part{"sriov", func(context.Context) error { return nil }, func() {}}
 	}
-	return part{"sriov", a.sriov.Start, a.sriov.Stop}
+	return part{"sriov", func(ctx context.Context) error {
+		a.done.Go(func() { a.followDevices(ctx) })
+		return a.sriov.Start(ctx)
+	}, a.sriov.Stop}
+}
+
+// followDevices has records checked again that were refused, when virtual functions come, go or are given back: the one that a
+// record names may have been another's, or not there yet.
+func (a *Agent) followDevices(ctx context.Context) {
+	for {
+		changed := a.sriov.Changed()
+		var refused []string
+		for _, e := range a.crossconnects.List() {
+			if e.Status.GetState() == models.State_FAILED {
+				refused = append(refused, e.ID)
+			}
+		}
+		a.crossconnects.Again(refused...)
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // devices are the manager's Devices: virtual functions, and of VFIO the control group of who gets one.

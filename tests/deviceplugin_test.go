@@ -122,3 +122,26 @@ func TestWhatKubeletGaveOutlivesAgentAndKubelet(t *testing.T) {
 		t.Errorf("not 3 are given away:\n%s", out)
 	}
 }
+
+func TestWhatAnOrchestratorTakesKubeletDoesNotGive(t *testing.T) {
+	c := newCluster(t)
+	ns := lab.NewNamespace(t)
+	c.kubelet.Start()
+	c.kubelet.AwaitHealthy(radio, 4)
+	given, _ := c.admit(t, "a")
+	for id, pci := range map[string]string{"c1": given, "c2": c.card.VF(3)} {
+		file := filepath.Join(c.Dir, id+".yaml")
+		write(t, file, "{kind: CrossConnect, id: "+id+", payload: ETHERNET, endpoint: {mechanism: {type: NOOP}},\n"+
+			" client: {mechanism: {type: KERNEL, parameters: {netns: "+ns.Path+", name: "+id+", pciAddress: '"+pci+"'}}}}\n")
+		c.Patchbay("apply", "-f", file)
+	}
+	c.kubelet.AwaitHealthy(radio, 3) // kubelet knows of the one that it gave away
+	c.kubelet.End("a")
+	_, err := c.kubelet.Admit("b", radio, kubelettest.Ask{Container: "main", Count: 3})
+	if err == nil || !strings.Contains(err.Error(), given+" is in use by connection c1/client: it was written to etcd; delete it with: patchbay delete crossconnect c1") {
+		t.Errorf("kubelet gives away what a record has: %v", err)
+	}
+	c.Patchbay("delete", "crossconnect", "c1")
+	c.Patchbay("delete", "crossconnect", "c2")
+	c.kubelet.AwaitHealthy(radio, 4)
+}

@@ -99,11 +99,16 @@ func (p *Plugin) complain(err error) {
 // settle serves and registers what is not yet. Where kubelet's directory or socket is not
 // there, that waits for the watch.
 func (p *Plugin) settle(ctx context.Context) error {
-	if _, err := os.Stat(p.o.Dir); err != nil {
+	if _, err := os.Stat(p.o.Dir); errors.Is(err, os.ErrNotExist) {
 		return nil
+	} else if err != nil {
+		return err
 	}
 	// Once kubelet's socket is there, kubelet has removed all that it would remove.
 	kubelet, away := os.Lstat(filepath.Join(p.o.Dir, kubeletSocket))
+	if away != nil && !errors.Is(away, os.ErrNotExist) {
+		return away
+	}
 	for _, s := range p.servers {
 		err := s.serve()
 		if err == nil && away == nil && !s.knownTo(kubelet) {

@@ -60,7 +60,21 @@ func (p *Plugin) Claim(_ context.Context, name string, want Want) (Device, error
 	if _, ok := p.Pool(want.Pool); !ok {
 		return Device{}, fmt.Errorf("pool %q %w; this node has %s", clip(want.Pool), ErrUnknown, p.names())
 	}
-	p.Look() // what is given away must be there now
+	d, err := p.hold(name, id, want)
+	if err != nil || !p.current(d) { // what is given away must be so now, and what has just come is there
+		p.mu.Lock()
+		if p.owners[d.ID] == (owner{name: name}) && err == nil {
+			delete(p.owners, d.ID)
+		}
+		p.mu.Unlock()
+		p.Look()
+		d, err = p.hold(name, id, want)
+	}
+	return d, err
+}
+
+// hold chooses a device and gives it to name.
+func (p *Plugin) hold(name, id string, want Want) (Device, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	d, err := p.choose(name, id, want)
@@ -73,6 +87,16 @@ func (p *Plugin) Claim(_ context.Context, name string, want Want) (Device, error
 	}
 	d.Owner = name
 	return d, nil
+}
+
+// current tells whether a device is as it was seen last.
+func (p *Plugin) current(d Device) bool {
+	p.mu.Lock()
+	was := p.seen[d.ID]
+	p.mu.Unlock()
+	now, ok := p.sys.virtual(d.ID)
+	now.index = was.vf.index
+	return ok && now == was.vf && p.sys.netdevUp(was.card.pci, was.card.name) == was.card.up
 }
 
 // token verifies a token; what is no token that anybody hands out is not looked up.

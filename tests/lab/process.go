@@ -48,13 +48,14 @@ func (n *Namespace) Start(t testing.TB, command ...string) *Process {
 func (p *Process) Await(t testing.TB, text string) string {
 	t.Helper()
 	late := time.After(vpptest.Patience(10 * time.Second))
+	last := ""
 	for {
 		select {
 		case line, ok := <-p.lines:
 			if !ok {
-				t.Fatalf("%s ended before it said %q", p.cmd.Args, text)
+				t.Fatalf("%s ended before it said %q; its last word was %q", p.cmd.Args, text, last)
 			}
-			if strings.Contains(line, text) {
+			if last = line; strings.Contains(line, text) {
 				return line
 			}
 		case <-late:

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -29,7 +30,7 @@ type Guest struct {
 	// memory is shared then.
 	Ports  []Port
 	Cards  bool          // it has two network cards that can have virtual functions, and an IOMMU
-	Limit  time.Duration // after which it is ended
+	Limit  time.Duration // after which it is ended; half of it, before it has begun
 	Output io.Writer     // all that it says
 }
 
@@ -75,9 +76,19 @@ func (g *Guest) Run(ctx context.Context) (status int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, g.Limit)
 	defer cancel()
 	cmd := g.qemu(ctx, initrd)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var said bytes.Buffer
-	cmd.Stdout = io.MultiWriter(&said, g.Output)
+	begun := &mark{text: []byte(begins), seen: make(chan struct{})}
+	cmd.Stdout = io.MultiWriter(&said, begun, g.Output)
 	cmd.Stderr = cmd.Stdout
+	boot := time.AfterFunc(g.Limit/2, func() {
+		select {
+		case <-begun.seen:
+		default:
+			cancel() // it hangs before it has begun
+		}
+	})
+	defer boot.Stop()
 	err = cmd.Run()
 	if found := verdict.FindSubmatch(said.Bytes()); found != nil {
 		return strconv.Atoi(string(found[1]))
@@ -86,6 +97,27 @@ func (g *Guest) Run(ctx context.Context) (status int, err error) {
 		return 0, fmt.Errorf("%w: %v", ErrTime, g.Limit)
 	}
 	return 0, fmt.Errorf("the guest ended without a word: %v", err)
+}
+
+// begins is a guest's first word.
+const begins = "PATCHBAY-GUEST-BEGINS"
+
+// mark looks for a text in what is written.
+type mark struct {
+	text []byte
+	tail []byte
+	seen chan struct{}
+	done bool
+}
+
+// Write takes in what is said.
+func (m *mark) Write(p []byte) (int, error) {
+	if m.tail = append(m.tail, p...); !m.done && bytes.Contains(m.tail, m.text) {
+		m.done = true
+		close(m.seen)
+	}
+	m.tail = m.tail[max(0, len(m.tail)-len(m.text)):]
+	return len(p), nil
 }
 
 // furnish adds what every guest has, and writes its file system.
@@ -102,7 +134,7 @@ func (g *Guest) furnish(file string) error {
 	for _, d := range []string{"/proc", "/sys", "/dev", "/tmp", "/run/netns", "/root", "/etc"} {
 		g.Tree.Dir(d)
 	}
-	script := "#!/bin/sh\nexport PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root " + strings.Join(g.Env, " ") + `
+	script := "#!/bin/sh\nexport PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root " + strings.Join(g.Env, " ") + "\necho " + begins + `
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 mkdir -p /dev/shm /dev/pts; mount -t tmpfs shm /dev/shm; mount -t tmpfs run /run; mkdir -p /run/netns
 for m in ` + strings.Join(modules, " ") + `; do insmod $m || echo "cannot load $m"; done

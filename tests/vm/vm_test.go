@@ -88,17 +88,28 @@ func TestCards(t *testing.T) {
 		{"devices", "./tests/vm/cards", "TestDevices"},
 		{"killed", "./tests/vm/cards", "TestKilled"},
 		{"speed", "./tests/vm/cards", "TestSpeed"},
+		{"VPP", "./tests/vm/cards", "TestPortOfVPP"},
 		{"control groups", "./plugins/mechanism/vfio", "TestControlGroups"},
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			tree := NewTree()
 			addTools(t, tree)
+			g := &Guest{
+				Packages: packages, Tree: tree, MemoryMB: 1024, Cards: true, Modules: []string{"veth", "igb", "igbvf", "vfio_pci", "vfio_iommu_type1", "8021q"},
+				Env: []string{"PATCHBAY_BINARY=/bin/patchbay", vpptest.Slow + "=4"},
+			}
+			if s.name == "VPP" {
+				path, version, ok := vpptest.Find()
+				if !ok {
+					report.Skip(t, "VPP", "it is neither in $"+vpptest.Prefix+" nor in /opt/vpp nor in PATH")
+				}
+				report.Part(t, "VPP in QEMU", version)
+				addVPP(t, tree, path)
+				g.MemoryMB, g.Modules, g.Env = 2048, append(g.Modules, "tun", "vhost_net"), append(g.Env, vpptest.Prefix+"="+prefix(path))
+			}
 			build(t, tree, "/bin/patchbay", "build", "./agent/cmd/patchbay")
 			build(t, tree, "/bin/guest.test", "test", "-c", s.folder)
-			run(t, &Guest{
-				Packages: packages, Tree: tree, MemoryMB: 1024, Cards: true, Modules: []string{"veth", "igb", "igbvf", "vfio_pci", "8021q"},
-				Env: []string{"PATCHBAY_BINARY=/bin/patchbay", vpptest.Slow + "=4"},
-			}, s.run)
+			run(t, g, s.run)
 		})
 	}
 }

@@ -1,7 +1,6 @@
 package cards
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
@@ -73,8 +72,8 @@ func hold(args []string) error {
 		return fmt.Errorf("get info: %w", err)
 	}
 	fmt.Printf("holds it: flags %#x, %d regions, %d interrupts\n", info.flags, info.regions, info.irqs)
-	_, err = bufio.NewReader(os.Stdin).ReadString('\n')
-	return err
+	time.Sleep(time.Hour)
+	return nil
 }
 
 func ioctl(fd, request, arg uintptr) (int, error) {
@@ -89,9 +88,15 @@ func ioctl(fd, request, arg uintptr) (int, error) {
 // /dev/null and the like.
 func container(t *testing.T) (dir string) {
 	t.Helper()
-	const root = "/sys/fs/cgroup"
-	if err := unix.Mount("cgroup2", root, "cgroup2", 0, ""); err != nil && !errors.Is(err, unix.EBUSY) {
+	// Where the agent looks, and once more where `ip netns exec` leaves it, which mounts another /sys.
+	const root = "/run/cgroup"
+	if err := os.MkdirAll(root, 0o755); err != nil {
 		t.Fatal(err)
+	}
+	for _, at := range []string{"/sys/fs/cgroup", root} {
+		if err := unix.Mount("cgroup2", at, "cgroup2", 0, ""); err != nil && !errors.Is(err, unix.EBUSY) {
+			t.Fatal(err)
+		}
 	}
 	dir = filepath.Join(root, "pod1", "c1")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -122,7 +127,7 @@ func container(t *testing.T) (dir string) {
 
 // inside runs a command in a control group.
 func inside(dir string, command ...string) []string {
-	return append([]string{"/bin/sh", "-c", `echo $$ > ` + dir + `/cgroup.procs; exec "$@"`, "sh"}, command...)
+	return append([]string{"/bin/sh", "-c", `set -e; echo $$ > ` + dir + `/cgroup.procs; exec "$@"`, "sh"}, command...)
 }
 
 // Functions that workloads drive themselves: handed over, and taken back.
@@ -149,10 +154,6 @@ func TestDevices(t *testing.T) {
 	if to, _ := os.Readlink(filepath.Join(devices, pci, "driver")); filepath.Base(to) != "vfio-pci" {
 		t.Errorf("driver %s", to)
 	}
-	other := filepath.Join(filepath.Dir(dir), "c2") // of another container
-	if err := os.MkdirAll(other, 0o755); err != nil {
-		t.Fatal(err)
-	}
 
 	t.Run("the workload takes it over", func(t *testing.T) {
 		p := a.Start(t, inside(dir, self, "hold", group, pci)...)
@@ -170,7 +171,7 @@ func TestDevices(t *testing.T) {
 		a.Run(t, inside(dir, self, "open", group)...)
 	})
 	t.Run("it is given back when the program that holds it has ended", func(t *testing.T) {
-		p := a.Start(t, "/bin/sh", "-c", "sleep 1000 | "+strings.Join([]string{self, "hold", group, pci}, " "))
+		p := a.Start(t, inside(dir, self, "hold", group, pci)...)
 		p.Await(t, "holds it")
 		client.Interrupt(t)
 		out, err := a.Try(inside(dir, self, "open", group)...)
@@ -186,7 +187,7 @@ func TestDevices(t *testing.T) {
 		if to, _ := os.Readlink(filepath.Join(devices, pci, "driver")); filepath.Base(to) != "vfio-pci" {
 			t.Errorf("driver %s", to)
 		}
-		lab.Run(t, "/bin/busybox", "pkill", "-f", "guest.test hold")
+		p.Kill()
 		w.atHome(t)
 	})
 	server.Interrupt(t)

@@ -70,13 +70,16 @@ func start(t *testing.T, options ...lab.Option) *world {
 	}
 	t.Cleanup(func() { w.kernel.Close() })
 	w.notes = filepath.Join(t.TempDir(), "sriov")
-	w.Agent = lab.StartAgent(t, append(options, lab.With("sriov.pools", strings.ReplaceAll(pools, "\n", "")), lab.With("sriov.run_dir", w.notes))...)
+	w.Agent = lab.StartAgent(t, append(options, lab.With("sriov.pools", inOneLine(pools)), lab.With("sriov.run_dir", w.notes))...)
 	w.home = w.virtual(t)
 	if len(w.home) != 6 {
 		t.Fatalf("%d virtual functions: %v", len(w.home), w.home)
 	}
 	return w
 }
+
+// inOneLine is how the lab writes a configuration.
+func inOneLine(s string) string { return strings.ReplaceAll(s, "\n", "") }
 
 func pciOf(t *testing.T, name string) string {
 	t.Helper()
