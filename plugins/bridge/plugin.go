@@ -149,7 +149,6 @@ func (p *Plugin) Load(ctx context.Context) error {
 	if err := wait(p.read); err != nil {
 		return err
 	}
-	p.Refresh()
 	p.mu.Lock()
 	var loading []<-chan struct{}
 	for _, b := range p.bridges {

@@ -75,6 +75,7 @@ func TestPods(t *testing.T) {
 	})
 	var b kubelettest.Grant
 	var podB *lab.Process
+	whole := t // which the pod lives through
 	t.Run("a pod that was killed leaves its device to the next", func(t *testing.T) {
 		podA.Kill()
 		nsA.Delete(t)
@@ -89,7 +90,7 @@ func TestPods(t *testing.T) {
 		// By the variable of that device alone, as the mission has it.
 		for name, value := range b.Env {
 			if strings.HasSuffix(name, strings.NewReplacer(":", "_", ".", "_").Replace(a.Devices[0])) {
-				podB = w.connect(t, nsB, "pod-b", nil, "--token", value)
+				podB = w.connect(whole, nsB, "pod-b", nil, "--token", value)
 				podB.Await(t, "connected pod-b")
 				card(nsB, a.Devices[0], "10.60.0.31/24")
 				return
