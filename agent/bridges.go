@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"net/netip"
+	"slices"
+	"sync"
 
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/bridge"
@@ -19,7 +21,9 @@ type bridges struct {
 	agent  *Agent
 	kernel *bridgekernel.Dataplane
 	vpp    *bridgevpp.Dataplane // nil: VPP is not configured
-	on     string               // the dataplane that was seen last
+
+	mu sync.Mutex // one look at a time
+	on string     // the dataplane that was seen last
 }
 
 // withBridges adds the bridges, on both dataplanes, whose ports are what the other mechanisms
@@ -35,7 +39,7 @@ func (a *Agent) withBridges(mechanisms []mechanism, mesh *vxlan.Mechanism) []mec
 	}
 	var tunnels []string
 	for _, m := range mechanisms {
-		if m.Offers()[0].Class == "REMOTE" {
+		if slices.ContainsFunc(m.Offers(), func(o *models.Offer) bool { return o.Class == "REMOTE" }) {
 			tunnels = append(tunnels, m.Type())
 		}
 		if v, ok := m.(interface{ Kinds() []string }); ok && b.vpp != nil {
@@ -106,6 +110,8 @@ func (b *bridges) node() bridge.Node {
 
 // look has the bridges follow the node, after its tunnels have been looked at.
 func (b *bridges) look() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.Refresh()
 	if on := b.dataplane(); on != b.on {
 		b.on = on
@@ -127,6 +133,7 @@ type engine struct {
 
 func (e engine) Start(ctx context.Context) error {
 	e.agent.tunnels.Look(ctx)
+	e.agent.bridges.look()
 	if err := e.agent.bridges.Load(ctx); err != nil {
 		return err
 	}

@@ -149,7 +149,6 @@ func (p *Plugin) Load(ctx context.Context) error {
 	if err := wait(p.read); err != nil {
 		return err
 	}
-	p.Refresh()
 	p.mu.Lock()
 	var loading []<-chan struct{}
 	for _, b := range p.bridges {
@@ -163,6 +162,14 @@ func (p *Plugin) Load(ctx context.Context) error {
 			return err
 		}
 	}
+	p.mu.Lock()
+	var all []*bridge
+	for _, b := range p.bridges {
+		all = append(all, b)
+	}
+	p.mu.Unlock()
+	p.again(all) // some were rendered before all of it was known
+
 	p.statuses.TouchAll() // some are of bridges whose last member went while the agent was away
 	return nil
 }
@@ -199,6 +206,9 @@ func (p *Plugin) Changed(id string, desired *models.CrossConnect, gone bool) {
 		}
 		if name != "" {
 			p.join(p.bridge(name), id)
+			if p.run.Err() == nil { // it was rendered before, by what was known then
+				p.done.Go(func() { p.Records.Again(id) })
+			}
 		}
 	}
 	if name != "" {

@@ -183,6 +183,7 @@ type starting struct {
 }
 
 func (s starting) Start(ctx context.Context) error {
+	s.bridges.Refresh()
 	if err := s.bridges.Load(ctx); err != nil {
 		return err
 	}

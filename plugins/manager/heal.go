@@ -65,8 +65,11 @@ func (m *Manager) heal(id string, c *connection) {
 		c.healing.tries = 0
 	}
 	first := healSettle
-	if m.watched(c) {
+	switch {
+	case m.watched(c):
 		first = healPatience
+	case m.links.lost(c.record.Request.EndpointUrl) != "":
+		first = 0 // it has been waited for already
 	}
 	c.healing.timer = time.AfterFunc(c.healing.pause(first), func() { m.healNow(id, c) })
 }

@@ -35,6 +35,7 @@ type node struct {
 	plane   *dataplane
 	vnis    *tunnels
 	bridges *segment
+	devices Devices
 	path    *underlay // between it and the other nodes
 	id      *identity.Identity
 	m       *Manager
@@ -142,7 +143,7 @@ func (n *node) run() {
 	xc = crossconnect.New(crossconnect.Options{Keys: n.keys, Store: n.etcd, Engine: engine, Joiner: joiner{}, Log: log,
 		Mechanisms: []crossconnect.Mechanism{plug{"KERNEL", n.plane}, plug{"VXLAN", n.plane}, bridge{plug{"BRIDGE", n.plane}}}})
 	n.m = New(Options{Keys: n.keys, Store: n.etcd, Records: xc, Namespaces: anyNamespace{}, Observer: deaf{}, Agent: n.agent,
-		OwnNetns: own(), Tunnels: n.vnis, Bridges: n.bridges, Identity: n.id, Log: log})
+		OwnNetns: own(), Tunnels: n.vnis, Bridges: n.bridges, Devices: n.devices, Identity: n.id, Log: log})
 	m, vnis := n.m, n.vnis
 	xc.Subscribe(vnis.changed)
 	xc.Subscribe(func(e crossconnect.Event) { m.Changed(e.ID, e.Desired, e.Status) })

@@ -68,11 +68,15 @@ func (p *Plugin) Render(x *models.CrossConnect, side models.Side, driver string)
 	return reconcile.Value{Key: VFKey(pci), Spec: spec}, nil
 }
 
-// RenderPort is as Render, for a forwarder: it sends from the addresses of those behind it.
-func (p *Plugin) RenderPort(x *models.CrossConnect, side models.Side, driver string) (reconcile.Value, error) {
+// RenderPort is as Render, for a forwarder: it sends from the addresses of those behind it. mac is that of the one behind
+// it, which the function gets where its end of the record has none.
+func (p *Plugin) RenderPort(x *models.CrossConnect, side models.Side, driver string, mac [6]byte) (reconcile.Value, error) {
 	v, err := p.Render(x, side, driver)
 	if spec, ok := v.Spec.(VF); ok {
 		spec.Spoof = false
+		if spec.MAC == (linux.MAC{}) {
+			spec.MAC = mac
+		}
 		v.Spec = spec
 	}
 	return v, err

@@ -205,13 +205,21 @@ func (t tree) unbind(pci string) error {
 	return nil
 }
 
+// bound tells whether a driver has a function: DriverVFIO, noDriver, or any that makes an interface of it.
+func (t tree) bound(pci, driver string) bool {
+	switch now := t.target(pci, "driver"); driver {
+	case noDriver:
+		return now == ""
+	case DriverVFIO:
+		return now == driver
+	default:
+		return now != "" && now != DriverVFIO
+	}
+}
+
 // bind has a driver have a function; "": whichever the kernel takes for it by itself.
 func (t tree) bind(pci, driver string) error {
-	right := func() bool {
-		now := t.target(pci, "driver")
-		return now != "" && (now == driver || driver != DriverVFIO && now != DriverVFIO)
-	}
-	if right() {
+	if t.bound(pci, driver) {
 		return t.override(pci, driver)
 	}
 	if err := t.canBind(pci, driver); err != nil {
@@ -222,7 +230,7 @@ func (t tree) bind(pci, driver string) error {
 	}
 	failed := t.write(filepath.Join(t.root, "bus/pci/drivers_probe"), pci)
 	switch {
-	case right():
+	case t.bound(pci, driver):
 		return nil
 	case driver != DriverVFIO:
 		return fmt.Errorf("no driver of the kernel takes %s (%v); load the module for the card's virtual functions", pci, failed)

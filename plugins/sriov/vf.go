@@ -112,11 +112,16 @@ func (p *Plugin) card(pci string) (name string, now linux.VF, err error) {
 func (d descriptor) Create(_ context.Context, key string, spec VF) error {
 	pci := pciOf(key)
 	name, now, err := d.card(pci)
+	var home Home
 	if err == nil {
-		err = d.depart(pci, spec.Tag, now)
+		home, err = d.depart(pci, spec.Tag, now)
 	}
 	if err == nil {
-		err = d.set(pci, name, now, spec.settings(now), spec.Driver)
+		want := spec.settings(now)
+		if spec.MAC == (linux.MAC{}) {
+			want.MAC = home.PF.MAC
+		}
+		err = d.set(pci, name, now, want, spec.Driver)
 	}
 	if err != nil {
 		return fmt.Errorf("virtual function: %w", err)
@@ -136,41 +141,40 @@ func (p *Plugin) keep(pci string, spec *VF) {
 }
 
 // depart notes how a function is that leaves home.
-func (p *Plugin) depart(pci, tag string, now linux.VF) error {
+func (p *Plugin) depart(pci, tag string, now linux.VF) (home Home, err error) {
 	home, ok, err := p.homes.Get(pci)
-	if err != nil {
-		return err
-	}
-	if ok && home.Tag != tag {
-		return fmt.Errorf("%s %w: it was made ready for %s, which is to put it back first", pci, ErrInUse, home.Tag)
-	}
-	if ok {
-		return nil
+	switch {
+	case err == nil && ok && home.Tag != tag:
+		return home, fmt.Errorf("%s %w: it was made ready for %s, which is to put it back first", pci, ErrInUse, home.Tag)
+	case err != nil || ok:
+		return home, err
 	}
 	vf, _ := p.sys.virtual(pci)
 	home = Home{Tag: tag, Name: vf.netdev, Driver: cmp.Or(vf.driver, noDriver), PF: now}
 	if vf.netdev != "" {
 		l, err := p.o.Kernel.OwnLink(vf.netdev)
 		if err != nil {
-			return err
+			return home, err
 		}
 		home.MTU, home.Up = l.MTU, l.Up
 	} else if vf.driver != "" && vf.driver != DriverVFIO {
-		return fmt.Errorf("%s %w: its interface is in another network namespace", pci, ErrInUse)
+		return home, fmt.Errorf("%s %w: its interface is in another network namespace", pci, ErrInUse)
 	}
-	return p.homes.Put(pci, home)
+	return home, p.homes.Put(pci, home)
 }
 
 // set sets what differs, and has the driver take the function.
 func (p *Plugin) set(pci, name string, now, want linux.VF, driver string) error {
-	fresh := now.MAC != want.MAC
-	if err := p.released(pci, driver, fresh); err != nil {
-		return err
-	}
-	if fresh {
-		if err := p.sys.unbind(pci); err != nil {
-			return err
+	fresh := now.MAC != want.MAC || !p.sys.bound(pci, driver)
+	err := p.released(pci, driver, fresh)
+	if err == nil && fresh {
+		if err = p.sys.canBind(pci, driver); err == nil {
+			err = p.sys.unbind(pci)
 		}
+		now.MAC = linux.MAC{} // which some cards forget with the driver
+	}
+	if err != nil {
+		return err
 	}
 	if err := p.o.Kernel.SetVF(name, now, want); err != nil {
 		return fmt.Errorf("%w; the card may not be able to: leave it out of the pool, or of the record", err)

@@ -103,6 +103,9 @@ const ethernetHeader = 14
 // Attach renders the end of a tunnel that is in VPP.
 func (m *Mechanism[T]) Attach(x *models.CrossConnect, side models.Side) (models.Port, []reconcile.Value, error) {
 	p, at, err := m.At(x, side)
+	if err == nil && m.ports == nil {
+		err = field(string(side)+".mechanism.type", "%s ends in VPP, which this node does not have, or at a workload's own interface; use another mechanism", m.Type())
+	}
 	if err != nil {
 		return models.Port{}, nil, err
 	}

@@ -179,35 +179,35 @@ func TestBenchAcross(t *testing.T) {
 	benchAcross(t, false)
 }
 
-// bareEnds is what the kernel takes for one end of a VXLAN tunnel, by the calls that an agent
-// makes for it, with ten there and with 1,000: both nodes have that beside all else.
+// bareEnds is what the kernel takes for one end of a VXLAN tunnel with addresses of both
+// families, by the calls that an agent makes for it, with ten there and with 1,000. They are in
+// one namespace, as those of the endpoint.
 func bareEnds(t *testing.T) (few, lots time.Duration) {
 	t.Helper()
 	ns, err := linux.New(linux.Options{Instance: t.TempDir()})
 	check(t, err)
 	defer ns.Close()
-	var work []*linux.Namespace
-	for range namespaces {
-		w, err := ns.Open(lab.NewNamespace(t).Path)
-		check(t, err)
-		defer w.Close()
-		_, err = w.NSID()
-		check(t, err)
-		work = append(work, w)
-	}
-	local, remote := netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("198.51.100.2")
+	work, err := ns.Open(lab.NewNamespace(t).Path)
+	check(t, err)
+	defer work.Close()
+	_, err = work.NSID()
+	check(t, err)
+	underlay := [2]netip.Addr{netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("198.51.100.2")}
 	var took []time.Duration
 	for i := range many {
-		e := linux.End{NS: work[i%len(work)], Name: fmt.Sprintf("t%d", i), MTU: 1450, MAC: linux.Tag{ID: fmt.Sprint(i), Side: linux.Client}.MAC()}
-		address := netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})
+		e := linux.End{NS: work, Name: fmt.Sprintf("t%d", i), MTU: 1450, MAC: linux.Tag{ID: fmt.Sprint(i), Side: linux.Client}.MAC()}
+		var c linux.Config
+		for _, a := range []netip.Addr{netip.AddrFrom4([4]byte{198, 18, byte(i >> 7), byte(i << 1)}), netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", 2*i))} {
+			c.Addresses = append(c.Addresses, netip.PrefixFrom(a, a.BitLen()))
+			c.Routes = append(c.Routes, linux.Route{Prefix: netip.PrefixFrom(a.Next(), a.BitLen())})
+		}
 		start := time.Now()
-		check(t, ns.CreateDevice(e, linux.VXLAN{Local: local, Remote: remote, VNI: uint32(0xf00000 + i), Port: 4790}))
-		l, err := e.NS.LinkByName(e.Name)
+		check(t, ns.CreateDevice(e, linux.VXLAN{Local: underlay[0], Remote: underlay[1], VNI: uint32(0xf00000 + i), Port: 4790}))
+		l, err := work.LinkByName(e.Name)
 		check(t, err)
-		_, err = e.NS.SetLink(l.Index, linux.Change{Up: true, Quiet: true})
+		_, err = work.SetLink(l.Index, linux.Change{Up: true, Quiet: true})
 		check(t, err)
-		check(t, e.NS.ConfigureNew(l.Index, linux.Config{Addresses: []netip.Prefix{netip.PrefixFrom(address, 32)},
-			Routes: []linux.Route{{Prefix: netip.PrefixFrom(address.Next(), 32)}}}))
+		check(t, work.ConfigureNew(l.Index, c))
 		took = append(took, time.Since(start))
 	}
 	return median(took[10:20]), median(took[len(took)-10:])

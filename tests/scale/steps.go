@@ -97,10 +97,14 @@ func (s *simulation) settled(ctx context.Context) error {
 	}
 }
 
-// attempts at what is refused, before the simulation gives up.
-const attempts = 10
+// attempts at what is refused, before the simulation gives up, and what the pause grows by
+// after each.
+const (
+	attempts = 10
+	pause    = 200 * time.Millisecond
+)
 
-// again tries a few times what is refused because etcd has too much to do.
+// again tries a few times what is refused because etcd has too much to do, as workloads do.
 func (s *simulation) again(ctx context.Context, try func() error) error {
 	for n := 1; ; n++ {
 		err := try()
@@ -113,6 +117,11 @@ func (s *simulation) again(ctx context.Context, try func() error) error {
 			return err
 		}
 		s.refused.Add(1)
+		select {
+		case <-time.After(time.Duration(n) * pause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 

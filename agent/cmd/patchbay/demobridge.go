@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -48,7 +49,7 @@ func (d *demonstration) bridgeStory(ctx context.Context, nodes int, vpp bool) er
 		return err
 	}
 	if vpp {
-		if err := d.showAs(ctx, first.Name, []string{"vppctl", "show", "bridge-domain"}, first.VPP.Ctl("show", "bridge-domain")); err != nil {
+		if err := d.inVPP(ctx, first); err != nil {
 			return err
 		}
 	}
@@ -69,6 +70,20 @@ func (d *demonstration) bridgeStory(ctx context.Context, nodes int, vpp bool) er
 		return err
 	}
 	return d.onNode(ctx, first, "get", "bridges")
+}
+
+// inVPP shows the bridge domain of a node, by the number that the agent knows.
+func (d *demonstration) inVPP(ctx context.Context, n *lab.Node) error {
+	out, err := n.Patchbay("describe", "bridge", "lan1", "-o", "json").Output()
+	if err != nil {
+		return fmt.Errorf("patchbay describe bridge lan1 on %s: %w", n.Name, err)
+	}
+	var here struct{ Interface string }
+	if err := json.Unmarshal(out, &here); err != nil {
+		return err
+	}
+	args := []string{"show", "bridge-domain", here.Interface, "detail"}
+	return d.showAs(ctx, n.Name, append([]string{"vppctl"}, args...), n.VPP.Ctl(args...))
 }
 
 // pod is the network namespace of the pod on a node.

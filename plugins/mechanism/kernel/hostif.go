@@ -153,8 +153,8 @@ func (d hostDescriptor) Retrieve(ctx context.Context, want iter.Seq2[string, Hos
 // wanted of that name.
 func describeHostIf(name string, i vppapi.Interface, key string, want HostIf) (found reconcile.Found[HostIf], ok bool) {
 	tag, tagged := linux.ParseTag(i.Tag)
-	if !tagged && (i.Tag != "" || !outer.MatchString(name)) {
-		return found, false // somebody else's
+	if !tagged && i.Tag != "" || !outer.MatchString(name) {
+		return found, false // somebody else's, or on the interface of a virtual function
 	}
 	spec := HostIf{Tag: i.Tag, Veth: want.Veth, Name: name, MAC: i.MAC, MTU: i.MTU, IP: want.IP, broken: !tagged || !i.AdminUp}
 	switch {

@@ -120,12 +120,24 @@ func (m *Mechanism) Attach(x *models.CrossConnect, side models.Side) (port model
 	if spec.Native {
 		driver = sriov.DriverVFIO
 	}
-	ready, err := m.o.VFs.RenderPort(x, side, driver)
+	ready, err := m.o.VFs.RenderPort(x, side, driver, behind(x, side))
 	if err != nil {
 		return port, nil, err
 	}
 	key := Kind + "/" + x.GetId() + "/" + string(side)
 	return models.Port{Key: key, Tag: spec.Tag, Ethernet: true}, []reconcile.Value{ready, {Key: key, Spec: spec}}, nil
+}
+
+// behind is the MAC of the workload at the other end: the card delivers to the function what is for that.
+func behind(x *models.CrossConnect, side models.Side) [6]byte {
+	other := models.ClientSide
+	if side == other {
+		other = models.EndpointSide
+	}
+	if mac, err := linux.ParseMAC(x.At(other).GetMac()); err == nil {
+		return mac
+	}
+	return models.DerivedMAC(models.Tag(x.GetId(), other))
 }
 
 // defaultMTU in bytes, of connections that ask for none.

@@ -176,6 +176,13 @@ func (m *Machine) Write(file, value string) error {
 		}
 		m.put(rel, value+"\n")
 	case "unbind":
+		for _, c := range m.cards {
+			for i := range c.vfs {
+				if c.VF(i) == value { // as igb: what was not set at the physical function is forgotten with the driver
+					c.vfs[i].MAC = linux.MAC{}
+				}
+			}
+		}
 		for _, gone := range []string{"driver", "net"} {
 			if err := os.RemoveAll(filepath.Join(m.Root, at(value), gone)); err != nil {
 				return err

@@ -19,7 +19,7 @@ func TestPortOfVPP(t *testing.T) {
 	delete(client.Mechanism.Parameters, "pciAddress")
 	client.Mac = "02:00:00:00:60:01"
 	var wire end
-	wire.Mechanism.Type, wire.Mac = "VF", client.Mac
+	wire.Mechanism.Type = "VF"
 	wire.Mechanism.Parameters = map[string]string{"pciAddress": vf(t, 0)}
 	w.apply(t, "p1", client, wire)
 	s := w.await(t, "p1", "UP")
