@@ -34,6 +34,8 @@ func (p *Plugin) run(ctx context.Context) {
 		}
 		var again <-chan time.Time
 		switch {
+		case ctx.Err() != nil:
+			return
 		case err != nil:
 			p.complain(err)
 			again = time.After(pause)

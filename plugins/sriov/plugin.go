@@ -103,12 +103,6 @@ func (p *Plugin) Stop() {
 	p.done.Wait()
 }
 
-// SetTokens has tokens verified by t; before Start.
-func (p *Plugin) SetTokens(t Tokens) { p.o.Tokens = t }
-
-// Pools are the pools as configured.
-func (p *Plugin) Pools() []Pool { return p.o.Pools }
-
 // Pool is one of them by its name.
 func (p *Plugin) Pool(name string) (Pool, bool) {
 	i := slices.IndexFunc(p.o.Pools, func(x Pool) bool { return x.Name == name })
@@ -123,13 +117,6 @@ func (p *Plugin) Devices() []Device {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.devices)
-}
-
-// Problem says why a pool has fewer devices than it was to have; empty: it has all.
-func (p *Plugin) Problem(pool string) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.problems[pool]
 }
 
 // Changed is closed when Devices gives something else than before.

@@ -22,7 +22,7 @@ func (w *world) connect(t *testing.T, ns *lab.Namespace, id string, env map[stri
 		}
 		defer os.Unsetenv(name)
 	}
-	command := []string{lab.Binary(t), "--agent", "unix://" + w.Socket, "connect", "radio", "--id", id, "--netns", ns.Path, "--interface", "radio0"}
+	command := []string{lab.Binary(t), "--agent", "unix://" + w.Socket, "connect", "radio", "--id", id, "--netns", ns.Path, "--interface", "radio0", "--timeout", "1m"}
 	return ns.Start(t, append(command, pool...)...)
 }
 
