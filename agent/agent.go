@@ -185,7 +185,7 @@ func (a *Agent) build() error {
 		asks.Identity = a.identity
 	}
 	a.manager = manager.New(asks)
-	a.crossconnects.Subscribe(func(e crossconnect.Event) { a.bridges.Changed(e.ID, e.Desired, e.Status == nil) })
+	a.crossconnects.Subscribe(func(e crossconnect.Event) { a.bridges.Changed(e.ID, e.Desired, e.Status) })
 	a.crossconnects.Subscribe(func(e crossconnect.Event) { a.tunnels.Changed(e.ID, e.Desired) })
 	if a.sriov != nil {
 		a.crossconnects.Subscribe(func(e crossconnect.Event) { a.sriov.Recorded(e.ID, e.Desired) })

@@ -162,6 +162,10 @@ func TestRecordsThatWouldMakeALoopAreRefused(t *testing.T) {
 	record("up", `{"type":"TUNNEL"}`, "wan1") // the only way out
 	n1.state("up", "UP")
 	n1.bridge("wan1", "UP")
+	n1.records.Note("up", "its link is down")
+	n1.bridge("wan1", `DOWN its uplink "up" is DOWN: its link is down`)
+	n1.records.Note("up", "")
+	n1.bridge("wan1", "UP")
 	exactly(t, "", func() string { return n1.plane.keys("tunnel/") })
 }
 

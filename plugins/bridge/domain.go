@@ -194,6 +194,8 @@ func (p *Plugin) status(b *bridge) *models.BridgeStatus {
 		s.State, s.Reason = models.State_FAILED, b.mesh.vniWhy
 	case uplink != "" && !b.members[uplink]:
 		s.State, s.Reason = models.State_DOWN, fmt.Sprintf("its uplink %q is no member on node %s: write that cross-connect", uplink, p.Keys.Node)
+	case uplink != "" && p.of[uplink].fault != "":
+		s.State, s.Reason = models.State_DOWN, fmt.Sprintf("its uplink %q is %s", uplink, p.of[uplink].fault)
 	case b.mesh.plan.down:
 		s.State, s.Reason = models.State_DOWN, b.mesh.plan.why
 	default:

@@ -79,6 +79,7 @@ type Plugin struct {
 type onRecord struct {
 	bridge string
 	has    *models.Member
+	fault  string // how it is, if it is not UP
 }
 
 // bridge is what this room knows of one bridge.
@@ -191,29 +192,44 @@ func (p *Plugin) Await(ctx context.Context, revision int64) error {
 	}
 }
 
-// Changed takes in what is on record of a cross-connect, nil: nothing any more. It is quick
-// and calls no one back.
-func (p *Plugin) Changed(id string, desired *models.CrossConnect, gone bool) {
+// Changed takes in what is on record of a cross-connect, nil: nothing any more, and what has
+// become of it, nil: nothing is left. It is quick and calls no one back.
+func (p *Plugin) Changed(id string, desired *models.CrossConnect, status *models.CrossConnectStatus) {
 	name := models.BridgeOf(desired)
-	if desired == nil && !gone {
+	if desired == nil && status != nil {
 		return // it was never valid
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if old := p.of[id].bridge; old != name {
-		if old != "" {
-			p.leave(p.bridges[old], id)
-		}
-		if name != "" {
-			p.join(p.bridge(name), id)
-			if p.run.Err() == nil { // it was rendered before, by what was known then
-				p.done.Go(func() { p.Records.Again(id) })
-			}
-		}
+	old := p.of[id].bridge
+	if old != "" && old != name {
+		p.leave(p.bridges[old], id)
 	}
-	if name != "" {
-		p.of[id] = onRecord{name, p.memberOf(desired)}
+	if name == "" {
+		return
 	}
+	p.of[id] = onRecord{name, p.memberOf(desired), fault(status)}
+	b := p.bridge(name)
+	switch {
+	case old != name:
+		p.join(b, id)
+		if p.run.Err() == nil { // it was rendered before, by what was known then
+			p.done.Go(func() { p.Records.Again(id) })
+		}
+	case b.wanted().GetUplink() == id:
+		p.tell(b)
+	}
+}
+
+// fault says how a cross-connect is that is not UP; empty: it is.
+func fault(s *models.CrossConnectStatus) string {
+	switch {
+	case s.GetState() == models.State_UP:
+		return ""
+	case s.GetReason() == "":
+		return s.GetState().String()
+	}
+	return s.State.String() + ": " + s.Reason
 }
 
 // memberOf is what a record has its member take.

@@ -203,7 +203,7 @@ func (n *node) start() {
 	m := Mechanism{n.bridges}
 	m.Register(n.engine, nil)
 	n.records = crossconnect.New(crossconnect.Options{Keys: n.keys, Store: n.etcd, Engine: starting{n.engine, n.bridges}, Mechanisms: []crossconnect.Mechanism{plug{}, tunnel{}, m}, Log: log})
-	n.records.Subscribe(func(e crossconnect.Event) { n.bridges.Changed(e.ID, e.Desired, e.Status == nil) })
+	n.records.Subscribe(func(e crossconnect.Event) { n.bridges.Changed(e.ID, e.Desired, e.Status) })
 	ctx, cancel := context.WithCancel(context.Background())
 	if err := errors.Join(n.bridges.Start(ctx), n.records.Start(ctx)); err != nil {
 		n.t.Fatal(err)

@@ -190,6 +190,36 @@ func TestANodeThatIsLostIsNotWaitedFor(t *testing.T) {
 	}
 }
 
+// TestANodeThatComesIsTried at once for what could not be healed, however long the pause is.
+func TestANodeThatComesIsTried(t *testing.T) {
+	l := newLab(t)
+	a, b, other := l.start("a"), l.start("b"), l.start("c")
+	first, twin := b.serve("fw-1", "fw"), other.serve("fw-2", "fw")
+	in := ask("c1", "fw")
+	in.Connection.NetworkServiceEndpointName = "fw-1"
+	eventually(t, 5*time.Second, "a connection", func() error { _, err := a.request(in); return err })
+	other.etcd.Delete(t.Context(), other.keys.Agent())
+	eventually(t, 5*time.Second, "c to be gone", func() error {
+		if a.m.Node("c") != nil {
+			return errors.New("it is there")
+		}
+		return nil
+	})
+	first.die()
+	eventually(t, 10*time.Second, "healing to fail", func() error {
+		a.m.mu.Lock()
+		defer a.m.mu.Unlock()
+		h := &a.m.connections["c1"].healing
+		if h.failed == "" || h.timer == nil {
+			return errors.New("it has not")
+		}
+		h.timer.Reset(time.Hour)
+		return nil
+	})
+	other.publish()
+	a.connectedTo("c1", 10*time.Second, twin)
+}
+
 // TestHealingDoesNotFlap: an endpoint that takes connections and loses them again is left
 // alone for longer each time.
 func TestHealingDoesNotFlap(t *testing.T) {

@@ -76,21 +76,6 @@ func TestRestartAfterManyWrites(t *testing.T) {
 	}
 }
 
-func TestStartsFast(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "data")
-	fill(t, open(t, Config{DataDir: dir}), 1000)
-	best := time.Hour
-	for range 3 {
-		start := time.Now()
-		s := open(t, Config{DataDir: dir})
-		best = min(best, time.Since(start))
-		s.Close()
-	}
-	if best > 500*time.Millisecond {
-		t.Errorf("the best of three starts took %v", best)
-	}
-}
-
 func TestDataDirIsPrivate(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(string) error{

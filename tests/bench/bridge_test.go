@@ -79,7 +79,7 @@ func (b *bridgeBed) compare(dataplane string) {
 }
 
 func TestBenchBridge(t *testing.T) {
-	b := &bridgeBed{t: t, agent: lab.StartAgent(t, lab.With("dataplane", "kernel"), lab.With("log.level", "info"))}
+	b := &bridgeBed{t: t, agent: lab.StartAgent(t, lab.In(lab.NewNamespace(t)), lab.With("log.level", "info"))}
 	var spaces []*lab.Namespace
 	for range 10 {
 		spaces = append(spaces, lab.NewNamespace(t))

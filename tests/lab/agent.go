@@ -137,6 +137,7 @@ func NewAgent(t testing.TB, options ...Option) *Agent {
 		"etcd.data_dir": filepath.Join(dir, "etcd"),
 		"http.listen":   a.HTTP,
 		"log.level":     "debug",
+		"node.lease":    fmt.Sprint(int(vpptest.Patience(2 * time.Second).Seconds())),
 	}
 	for _, o := range options {
 		o(a, settings)
@@ -342,7 +343,8 @@ func (a *Agent) Etcdctl(args ...string) string {
 
 // TryEtcdctl runs etcdctl, which may fail.
 func (a *Agent) TryEtcdctl(args ...string) (string, error) {
-	cmd := exec.Command("etcdctl", append([]string{"--endpoints=unix://" + a.Etcd}, args...)...)
+	timeout := vpptest.Patience(5 * time.Second).String()
+	cmd := exec.Command("etcdctl", append([]string{"--endpoints=unix://" + a.Etcd, "--command-timeout=" + timeout}, args...)...)
 	cmd.Env = append(os.Environ(), "ETCDCTL_API=3")
 	out, err := cmd.CombinedOutput()
 	return string(out), err
@@ -361,15 +363,18 @@ func Eventually(t testing.TB, within time.Duration, what string, check func() er
 	within = vpptest.Patience(within)
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
 	for {
+		began := time.Now()
 		err := check()
 		if err == nil {
 			return
 		}
+		pause := 5 * time.Millisecond
+		if took := time.Since(began); took > 100*time.Millisecond { // a slow machine has more to do than to look
+			pause = took
+		}
 		select {
-		case <-tick.C:
+		case <-time.After(pause):
 		case <-ctx.Done():
 			t.Fatalf("waited %v for %s: %v", within, what, err)
 		}

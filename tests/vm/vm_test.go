@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -54,14 +55,15 @@ func TestTunnelDevices(t *testing.T) {
 	for _, s := range []struct {
 		name, folder, run string
 		modules           []string
-		env               string // one variable
+		env               string        // one variable
+		limit             time.Duration // zero: the usual
 	}{
-		{"all kinds", "./plugins/linux", "TestTunnels|TestWhatTheKernelSupports", devices, "PATCHBAY_TEST_DEVICES=1"},
-		{"under the engine", "./plugins/mechanism/kernel", "TestTwoWorkloadsOnTwoNodes|TestTunnel", devices, "PATCHBAY_TEST_DEVICES=1"},
+		{"all kinds", "./plugins/linux", "TestTunnels|TestWhatTheKernelSupports", devices, "PATCHBAY_TEST_DEVICES=1", 0},
+		{"under the engine", "./plugins/mechanism/kernel", "TestTwoWorkloadsOnTwoNodes|TestTunnel", devices, "PATCHBAY_TEST_DEVICES=1", 0},
 		// One of each, since two agents with an etcd each are slow in there; the engine's tests have them all.
-		{"agents", "./tests", "TestTwoKernelNodes/^(GENEVE.*ETHERNET.*false|GRE,_IP.*true|IPIP.*false)$", devices, "PATCHBAY_TEST_DEVICES=1"},
+		{"agents", "./tests", "TestTwoKernelNodes/^(GENEVE.*ETHERNET.*false|GRE,_IP.*true|IPIP.*false)$", devices, "PATCHBAY_TEST_DEVICES=1", 3 * limit},
 		{"VXLAN only", "./plugins/linux", "TestWhatTheKernelSupports", []string{"vxlan"},
-			"PATCHBAY_TEST_LACKS='geneve gre gretap ip6gre ip6gretap sit ip6tnl wireguard'"},
+			"PATCHBAY_TEST_LACKS='geneve gre gretap ip6gre ip6gretap sit ip6tnl wireguard'", 0},
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			tree := NewTree()
@@ -69,7 +71,7 @@ func TestTunnelDevices(t *testing.T) {
 			build(t, tree, "/bin/patchbay", "build", "./agent/cmd/patchbay")
 			build(t, tree, "/bin/guest.test", "test", "-c", s.folder)
 			run(t, &Guest{
-				Packages: packages, Tree: tree, MemoryMB: 1024, Modules: append([]string{"veth"}, s.modules...),
+				Packages: packages, Tree: tree, MemoryMB: 1024, Limit: s.limit, Modules: append([]string{"veth"}, s.modules...),
 				Env: []string{s.env, "PATCHBAY_BINARY=/bin/patchbay", vpptest.Slow + "=4"},
 			}, s.run)
 		})
@@ -132,8 +134,8 @@ func fetch(t *testing.T) *Packages {
 // run runs those tests of /bin/guest.test that a pattern names.
 func run(t *testing.T, g *Guest, pattern string) {
 	t.Helper()
-	g.Limit, g.Output = limit, os.Stdout
-	g.Command = fmt.Sprintf("cd /root; /bin/guest.test -test.v -test.run '%s' -test.timeout %v", pattern, limit-30*time.Second)
+	g.Limit, g.Output = cmp.Or(g.Limit, limit), os.Stdout
+	g.Command = fmt.Sprintf("cd /root; /bin/guest.test -test.v -test.run '%s' -test.timeout %v", pattern, g.Limit-30*time.Second)
 	began := time.Now()
 	status, err := g.Run(t.Context())
 	if errors.Is(err, ErrTime) { // an emulated machine hangs now and then

@@ -82,7 +82,8 @@ func writeBridge(w io.Writer, d *adminpb.DescribeBridgeResponse) error {
 	field(w, 0, "Subnets", strings.Join(b.GetSubnets(), ", "))
 	field(w, 0, "Gateways", strings.Join(b.GetGateways(), ", "))
 	field(w, 0, "Options", strings.Join(bridgeOptions(b), ", "))
-	field(w, 0, "Interconnect", strings.TrimSpace(interconnect(b)+" "+b.GetUplink()))
+	field(w, 0, "Interconnect", interconnect(b))
+	field(w, 0, "Uplink", b.GetUplink())
 	for _, s := range b.GetStaticMacs() {
 		field(w, 0, "Static MAC", s.GetMac()+" at "+s.GetConnection())
 	}

@@ -155,6 +155,44 @@ func TestVPPStartsAnew(t *testing.T) {
 	}
 }
 
+// What somebody has changed in VPP is put back at the next look.
+func TestDamageIsMended(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.record()
+	w.settles()
+	bridges := w.vpp.Bridges()
+	other := bridges[0]
+	other.Learn, other.MACAge = false, 0
+	for what, damage := range map[string]func() error{
+		"a port taken out": func() error { return w.client.Unbridge(t.Context(), w.index("m2")) },
+		"a tunnel in no group": func() error {
+			return w.client.Bridge(t.Context(), bridges[0].Number, vppapi.BridgePort{At: w.index("10.0.0.2")})
+		},
+		"other options": func() error { return w.client.SetBridge(t.Context(), other) },
+		"a MAC that is elsewhere": func() error {
+			return w.client.SetMAC(t.Context(), vppapi.MACEntry{Bridge: other.Number, MAC: macOf("m1"), At: w.index("m2")})
+		},
+		"a gateway without address":  func() error { return w.client.SetAddresses(t.Context(), w.index("gateway"), nil) },
+		"a gateway that was deleted": func() error { return w.client.DeleteBVI(t.Context(), w.index("gateway")) },
+	} {
+		if err := damage(); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if err := w.engine.Resync(t.Context(), w.bridges.Kinds()...); err != nil {
+			t.Fatal(err)
+		}
+		w.settles()
+		addresses, err := w.client.Addresses(t.Context(), w.index("gateway"))
+		if err != nil || !slices.Equal(addresses, full().Gateways) || !slices.Equal(w.vpp.Bridges(), bridges) {
+			t.Errorf("%s: the gateway has %v, %v; bridges %+v", what, addresses, err, w.vpp.Bridges())
+		}
+		w.sends("m2", macOf("m2"), macOf("m1"), "m1")
+		w.sends("m1", macOf("m1"), broadcast, "m2", "10.0.0.2", "10.0.0.3", "gateway")
+		w.sends("10.0.0.2", macOf("far"), broadcast, "m1", "m2", "gateway")
+	}
+}
+
 func (w *world) until(what string, is func() bool) {
 	w.t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
