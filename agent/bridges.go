@@ -48,7 +48,7 @@ func (a *Agent) withBridges(mechanisms []mechanism, mesh *vxlan.Mechanism) []mec
 	}
 	b.Plugin = bridge.New(bridge.Options{
 		Keys: a.keys, Store: a.store, Engine: a.engine, Records: records{a}, Dataplane: b.now, Node: b.node, Tunnels: tunnels,
-		Serves: func(services []string) { a.manager.Serves(services) }, Log: a.log,
+		Serves: func(services map[string]string) { a.manager.Serves(services) }, Log: a.log,
 	})
 	a.bridges = b
 	return append(mechanisms, b)

@@ -2,6 +2,7 @@ package tests
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -101,6 +102,7 @@ func TestABridgesServiceOnTwoNodes(t *testing.T) {
 	if out := n2.Patchbay("describe", "bridge", "lan1"); strings.Count(out, "  UP ") < 6 { // two nodes, four members
 		t.Errorf("described:\n%s", out)
 	}
+	aTunnelOfItsNumber(t, n1, n2)
 	f := startFlow(t, pods[0], addressesOf(all[1])[0])
 	n2.Restart(map[string]string{"node.address": `""`, "node.address6": `""`})
 	says := func(n *lab.Node, text string) {
@@ -123,6 +125,22 @@ func TestABridgesServiceOnTwoNodes(t *testing.T) {
 	says(n1, `"UP"`)
 	awaitPing(t, pods[0], addressesOf(all[2])[0])
 	f.end(t)
+}
+
+// aTunnelOfItsNumber is refused by the kernel, which has each once, and the bridge goes on.
+func aTunnelOfItsNumber(t *testing.T, from, to *lab.Node) {
+	t.Helper()
+	var mesh struct{ Vni int }
+	do(t, json.Unmarshal([]byte(from.Etcdctl("get", "--print-value-only", "/patchbay/v1/mesh/lan1/vni")), &mesh))
+	key := "/patchbay/v1/nodes/" + from.Host.Name + "/crossconnects/x1"
+	from.Etcdctl("put", key, fmt.Sprintf(`{"client":{"mechanism":{"type":"KERNEL","parameters":{"netns":%q,"name":"nsm0"}}},
+		"endpoint":{"mechanism":{"type":"VXLAN","parameters":{"src_ip":%q,"dst_ip":%q,"vni":"%d"}}}}`,
+		lab.NewNamespace(t).Path, from.Host.Tunnel[0], to.Host.Tunnel[0], mesh.Vni))
+	awaitAt(t, from, "x1", "FAILED")
+	if s, err := statusAt(from, "x1"); err != nil || !strings.Contains(s.Reason, `the mesh of bridge "lan1"; give one of the two another number`) {
+		t.Errorf("it is %+v, %v", s, err)
+	}
+	from.Etcdctl("del", key)
 }
 
 // A gateway moves within the subnet, whose addresses the node then has for a moment itself.

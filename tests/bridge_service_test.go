@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
+	"github.com/networkservicemesh/api/pkg/api/registry"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -85,6 +86,7 @@ func TestABridgeAnswersItsNetworkService(t *testing.T) {
 	for _, address := range append(addressesOf(second), "10.60.0.1") {
 		a.Ping(t, address)
 	}
+	s.isFound(t)
 	before := ifindex(t, a, "nsm0")
 	f := startFlow(t, a, addressesOf(second)[0])
 	for _, end := range []func(){s.agent.Stop, s.agent.Kill} {
@@ -107,6 +109,32 @@ func TestABridgeAnswersItsNetworkService(t *testing.T) {
 	s.client.Disconnect(second)
 	if err := none(append(append(a.Interfaces(t), b.Interfaces(t)...), s.taken()...)); err != nil {
 		t.Error(err)
+	}
+}
+
+// isFound looks for the bridge where endpoints are looked for.
+func (s *switched) isFound(t *testing.T) {
+	t.Helper()
+	for kind, want := range map[string]string{"services": "lan1   ETHERNET", "endpoints": "bridge/lan1   lan1 "} {
+		if out := s.agent.Patchbay("get", kind); !strings.Contains(out, want) {
+			t.Errorf("no %s in the %s:\n%s", want, kind, out)
+		}
+	}
+	conn := s.agent.Dial()
+	services, err := registry.NewNetworkServiceRegistryClient(conn).Find(t.Context(), &registry.NetworkServiceQuery{NetworkService: &registry.NetworkService{Name: "lan1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, err := services.Recv(); err != nil || found.NetworkService.Payload != "ETHERNET" {
+		t.Errorf("the network service is found as %v, %v", found, err)
+	}
+	endpoints, err := registry.NewNetworkServiceEndpointRegistryClient(conn).Find(t.Context(),
+		&registry.NetworkServiceEndpointQuery{NetworkServiceEndpoint: &registry.NetworkServiceEndpoint{NetworkServiceNames: []string{"lan1"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, err := endpoints.Recv(); err != nil || found.NetworkServiceEndpoint.Name != "bridge/lan1" {
+		t.Errorf("the endpoint is found as %v, %v", found, err)
 	}
 }
 

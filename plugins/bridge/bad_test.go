@@ -48,7 +48,7 @@ func TestTwoBridgesCannotHaveTheSame(t *testing.T) {
 		remove(t, etcd, n1.keys.Bridge(name))
 	}
 	n1.bridge("lan1", "UP")
-	if s := n1.bridges.Serving("lan"); s != "lan1" {
+	if s := n1.serving("lan"); s != "lan1" {
 		t.Errorf("lan is answered by %q", s)
 	}
 	// What the first gives up, the second has.
@@ -201,7 +201,7 @@ func TestAClientGetsAnAddressOfEachSubnet(t *testing.T) {
 	n1, n2 := newNode(t, etcd, "n1", "192.0.2.1"), newNode(t, etcd, "n2", "192.0.2.2")
 	n1.apply("lan1", `,"service":"lan","subnets":["10.60.0.0/28","fd60::/64"],"gateways":["10.60.0.1/28"]`)
 	for _, n := range []*node{n1, n2} {
-		exactly(t, "lan1", func() string { return n.bridges.Serving("lan") })
+		exactly(t, "lan1", func() string { return n.serving("lan") })
 	}
 	seen := map[string]bool{}
 	for i := range 13 { // of 16, less the first, the last and the gateway

@@ -50,8 +50,8 @@ type Options struct {
 	Records   Records
 	Dataplane func() Dataplane // that makes the node's bridges
 	Node      func() Node
-	Tunnels   []string                // mechanisms that lead to other nodes
-	Serves    func(services []string) // is told what is answered that was not; may be nil
+	Tunnels   []string                         // mechanisms that lead to other nodes
+	Serves    func(services map[string]string) // is told which bridge answers which network service, at each change; may be nil
 	Log       *slog.Logger
 }
 
@@ -107,7 +107,7 @@ func (b *bridge) wanted() *models.Bridge {
 // New makes a Plugin that does nothing until Start.
 func New(o Options) *Plugin {
 	if o.Serves == nil {
-		o.Serves = func([]string) {}
+		o.Serves = func(map[string]string) {}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -44,7 +45,7 @@ func (p *Plugin) batch(b store.Batch) {
 	for _, b := range p.review() {
 		touched[b] = true
 	}
-	come := p.serve()
+	services, changed := p.serve()
 	var again []*bridge
 	for b := range touched {
 		if b.mesh != nil {
@@ -56,8 +57,8 @@ func (p *Plugin) batch(b store.Batch) {
 	}
 	p.mu.Unlock()
 	p.again(again)
-	if len(come) > 0 {
-		p.Serves(come)
+	if changed {
+		p.Serves(services)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -140,23 +141,21 @@ func (p *Plugin) inOrder() (all []*bridge) {
 	return all
 }
 
-// serve notes which bridge answers which network service, one that is valid before one that
-// was, and gives those that none has answered before. p.mu is held.
-func (p *Plugin) serve() (come []string) {
-	before := p.services
-	p.services = map[string]string{}
+// serve gives which bridge answers which network service, one that is valid before one that
+// was, and tells whether that has changed. p.mu is held.
+func (p *Plugin) serve() (services map[string]string, changed bool) {
+	services = map[string]string{}
 	for _, valid := range []bool{true, false} {
 		for _, b := range p.bridges {
 			s := b.desired.GetService()
-			if _, taken := p.services[s]; s != "" && !taken && (b.invalid == "") == valid {
-				p.services[s] = b.name
-				if before[s] == "" {
-					come = append(come, s)
-				}
+			if _, taken := services[s]; s != "" && !taken && (b.invalid == "") == valid {
+				services[s] = b.name
 			}
 		}
 	}
-	return come
+	changed = !maps.Equal(services, p.services)
+	p.services = services
+	return services, changed
 }
 
 // fits says why this node cannot have a bridge that is otherwise valid. p.mu is held.

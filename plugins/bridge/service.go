@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"maps"
 	"math/big"
 	"net/netip"
 	"slices"
@@ -13,20 +12,6 @@ import (
 
 	"go.patchbay.dev/models"
 )
-
-// Serving names the bridge that answers a network service; empty: none does.
-func (p *Plugin) Serving(service string) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.services[service]
-}
-
-// Services are the network services that bridges answer, in order.
-func (p *Plugin) Services() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Sorted(maps.Keys(p.services))
-}
 
 // Admit lets a client into a bridge: it takes a MAC and an address of each subnet for the
 // connection, those that it had or asks for if it may have them, and gives them with the

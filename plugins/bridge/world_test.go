@@ -295,6 +295,13 @@ func (n *node) bridge(name, want string) {
 	})
 }
 
+// serving is the bridge that answers a network service.
+func (n *node) serving(service string) string {
+	n.bridges.mu.Lock()
+	defer n.bridges.mu.Unlock()
+	return n.bridges.services[service]
+}
+
 // settled waits until a bridge with its one tunnel, and its members, are UP in etcd, too.
 func (n *node) settled(name string, ids ...string) {
 	n.t.Helper()

@@ -98,6 +98,14 @@ func (x tunnelTest) makeBridge(t *testing.T) {
 	if mesh.Device != tunnel || mesh.Master != b.Index || !mesh.Mesh() || mesh.Up {
 		t.Errorf("the tunnel: %+v", mesh)
 	}
+	_, err = own.SetLink(mesh.Index, Change{Alias: MeshAlias("lan"), MTU: 1430, Quiet: true})
+	check(t, err)
+	rival := tunnel
+	rival.Remote = peer
+	err = n.CreateDevice(End{own, "rival0", MAC{2, 0, 0, 0, 6, byte(x.End)}, 1400}, rival)
+	if want := `the mesh of bridge "lan"; give one of the two another number`; !errors.Is(err, ErrTunnelTaken) || !strings.Contains(err.Error(), want) {
+		t.Errorf("a tunnel of that number: %v, want %s", err, want)
+	}
 	mesh, err = n.SetBridgePort(mesh.Index, b.Index, everything4)
 	check(t, err)
 	for range 2 {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -229,6 +230,9 @@ func whose(l Link) string {
 	}
 	if tag, ok := ParseTag(l.Alias); ok && l.Ours {
 		return fmt.Sprintf("%q %s, at the %s of connection %q", l.Name, where, tag.Side, tag.ID)
+	}
+	if alias, mesh := strings.CutSuffix(l.Alias, meshSuffix); mesh && l.Ours {
+		return fmt.Sprintf("%q %s, the mesh of bridge %q; give one of the two another number", l.Name, where, strings.TrimPrefix(alias, tagPrefix))
 	}
 	if l.Ours && l.Alias != "" {
 		return fmt.Sprintf("%q %s, which is %s", l.Name, where, l.Alias)

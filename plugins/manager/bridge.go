@@ -12,13 +12,9 @@ import (
 	"go.patchbay.dev/models"
 )
 
-// Bridges are the bridges of this node, which can answer network services themselves: of
-// such an endpoint, each node is its own clients'.
+// Bridges are the bridges of this node, which can answer network services themselves, see
+// Manager.Serves.
 type Bridges interface {
-	// Serving names the bridge that answers a network service; empty: none does.
-	Serving(service string) string
-	// Services are the network services that bridges answer.
-	Services() []string
 	// Admit takes a MAC and addresses for a client in a bridge, or those that it has, and
 	// gives them with the bridge's gateways and MTU. What is asked for and cannot be had is
 	// an error, which wraps models.ErrFull where nobody could have it.
@@ -38,42 +34,43 @@ func IsBridge(e *models.Endpoint) bool {
 	return ok
 }
 
-// bridgeFor is the bridge that answers a network service as an endpoint here; nil: none does.
-func (m *Manager) bridgeFor(service string) *models.Endpoint {
-	if m.Bridges == nil {
-		return nil
-	}
-	name := m.Bridges.Serving(service)
-	if name == "" {
-		return nil
-	}
-	return &models.Endpoint{Name: "bridge/" + name, Services: []string{service}, Url: bridgeScheme + name}
-}
+// Serves takes in which bridge answers which network service, as an endpoint bridge/<name> that
+// is on every node: it is found like those that are registered.
+func (m *Manager) Serves(services map[string]string) { m.registry.serve(services) }
 
-// service gives a network service, nil if there is none, and its endpoints: a bridge first.
-func (m *Manager) service(name string) (*models.Service, []*models.Endpoint) {
-	s, all := m.registry.service(name)
-	if e := m.bridgeFor(name); e != nil {
-		if s == nil {
-			s = &models.Service{Name: name, Payload: models.Ethernet}
+// bridgePrefix begins the names of endpoints that are bridges.
+const bridgePrefix = "bridge/"
+
+// serve makes endpoints of the bridges that answer network services, and of no others.
+func (d *directory) serve(services map[string]string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for s, e := range d.bridges {
+		if e.Name == bridgePrefix+services[s] {
+			continue
 		}
-		all = append([]*models.Endpoint{e}, all...)
+		delete(d.bridges, s)
+		d.tell(Change{Endpoint: e, Deleted: true})
+		if services[s] == "" && d.services[s] == nil {
+			d.tell(Change{Service: bridged(s), Deleted: true})
+		}
 	}
-	return s, all
+	for s, bridge := range services {
+		if d.bridges[s] != nil {
+			continue
+		}
+		d.bridges[s] = &models.Endpoint{Name: bridgePrefix + bridge, Services: []string{s}, Url: bridgeScheme + bridge}
+		if d.services[s] == nil {
+			d.tell(Change{Service: bridged(s)})
+		}
+		d.tell(Change{Endpoint: d.bridges[s]})
+	}
 }
 
-// services are all names that can be asked for.
-func (m *Manager) services() []string {
-	all := m.registry.serviceNames()
-	if m.Bridges != nil {
-		all = append(all, m.Bridges.Services()...)
-	}
-	return all
+// bridged is a network service that a bridge answers and nobody has registered.
+func bridged(service string) *models.Service {
+	return &models.Service{Name: service, Payload: models.Ethernet}
 }
-
-// Serves has what could not be connected tried again, since bridges answer these network
-// services now.
-func (m *Manager) Serves(services []string) { m.endpointCame(&models.Endpoint{Services: services}) }
 
 // askBridge answers for a bridge of this node as its endpoint would.
 func (m *Manager) askBridge(ctx context.Context, bridge string, r *request, next *hop) (*answer, error) {

@@ -20,27 +20,32 @@ import (
 // segment is a node's one bridge, as far as this room knows bridges.
 type segment struct {
 	mu      sync.Mutex
+	m       *Manager
 	service string
 	members map[string][]string // addresses by connection
 	refuse  error
 }
 
+// serve has it answer a network service; none if it is empty.
 func (s *segment) serve(service string) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.service = service
+	m := s.m
+	s.mu.Unlock()
+	s.tell(m)
 }
 
-func (s *segment) Serving(service string) string {
+// tell tells a manager, and from then on each change.
+func (s *segment) tell(m *Manager) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if service != s.service {
-		return ""
+	s.m = m
+	services := map[string]string{}
+	if s.service != "" {
+		services[s.service] = "lan1"
 	}
-	return "lan1"
+	m.Serves(services)
 }
-
-func (s *segment) Services() []string { return []string{s.service} }
 
 func (s *segment) Admit(_ context.Context, bridge, id string, asked []string) (*models.Member, []string, uint32, error) {
 	s.mu.Lock()
@@ -137,4 +142,52 @@ func TestABridgeGetsBackWhatCameToNothing(t *testing.T) {
 	if _, err := a.request(ask("c1", "lan")); status.Code(err) != codes.NotFound {
 		t.Errorf("nobody serves it: %v", err)
 	}
+}
+
+// A bridge is found like what is registered, and never twice.
+func TestABridgeIsInTheRegistry(t *testing.T) {
+	a := newLab(t).start("a")
+	services, endpoints, changes, stop := a.m.WatchRegistry()
+	defer stop()
+	if len(services)+len(endpoints) > 0 {
+		t.Fatalf("there are %v, %v", services, endpoints)
+	}
+	told := func(want ...string) {
+		t.Helper()
+		for _, w := range want {
+			select {
+			case c := <-changes:
+				got := c.Service.GetName() + c.Endpoint.GetName()
+				if c.Deleted {
+					got = "no " + got
+				}
+				if got != w {
+					t.Errorf("told %s, want %s", got, w)
+				}
+			case <-time.After(5 * time.Second):
+				t.Fatalf("not told %s", w)
+			}
+		}
+	}
+	a.bridges.serve("lan")
+	told("lan", "bridge/lan1")
+	a.bridges.serve("wan")
+	told("no bridge/lan1", "no lan", "wan", "bridge/lan1")
+	a.bridges.serve("wan") // nothing new
+	put, forget := func() { a.etcd.Put(t.Context(), a.keys.Service("wan"), []byte(`{"name":"wan","payload":"IP"}`)) }, func() { a.etcd.Delete(t.Context(), a.keys.Service("wan")) }
+	put()
+	told("wan")
+	if services, endpoints, _, stop := a.m.WatchRegistry(); len(services) != 1 || services[0].Payload != models.IP || len(endpoints) != 1 || endpoints[0].Url != "bridge://lan1" {
+		t.Errorf("there are %v, %v", services, endpoints)
+	} else {
+		stop()
+	}
+	forget()
+	told("wan") // the bridge's own
+	put()
+	told("wan")
+	a.bridges.serve("")
+	told("no bridge/lan1")
+	forget()
+	told("no wan")
 }

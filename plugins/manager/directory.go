@@ -14,7 +14,8 @@ import (
 	"go.patchbay.dev/plugins/store"
 )
 
-// directory is the registry in memory: network services and endpoints as etcd has them.
+// directory is the registry in memory: network services and endpoints as etcd has them, and
+// the bridges that answer network services themselves.
 type directory struct {
 	keys models.Keys
 
@@ -22,6 +23,7 @@ type directory struct {
 	services  map[string]*models.Service
 	endpoints map[string]*models.Endpoint
 	byService map[string][]*models.Endpoint // in the order of their names
+	bridges   map[string]*models.Endpoint   // by the network service that they answer
 	seen      map[string]int64              // by prefix: the newest revision delivered
 	changed   chan struct{}                 // closed and renewed at each change
 	watchers  map[chan Change]struct{}
@@ -41,6 +43,7 @@ func newDirectory(keys models.Keys) *directory {
 		services:  map[string]*models.Service{},
 		endpoints: map[string]*models.Endpoint{},
 		byService: map[string][]*models.Endpoint{},
+		bridges:   map[string]*models.Endpoint{},
 		seen:      map[string]int64{},
 		changed:   make(chan struct{}),
 		watchers:  map[chan Change]struct{}{},
@@ -128,7 +131,11 @@ func (d *directory) remove(prefix, name string) {
 	if prefix == d.keys.Services() {
 		if s := d.services[name]; s != nil {
 			delete(d.services, name)
-			d.tell(Change{Service: s, Deleted: true})
+			if d.bridges[name] != nil {
+				d.tell(Change{Service: bridged(name)})
+			} else {
+				d.tell(Change{Service: s, Deleted: true})
+			}
 		}
 		return
 	}
@@ -160,11 +167,25 @@ func (d *directory) names(prefix string) []string {
 	return slices.Collect(maps.Keys(d.endpoints))
 }
 
-// service gives a network service, nil if none is registered, and its endpoints.
+// registered gives a network service as it was registered, nil if it was not.
+func (d *directory) registered(name string) *models.Service {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.services[name]
+}
+
+// service gives a network service, nil if there is none, and its endpoints: a bridge first.
 func (d *directory) service(name string) (*models.Service, []*models.Endpoint) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.services[name], d.byService[name]
+	s, all := d.services[name], d.byService[name]
+	if e := d.bridges[name]; e != nil {
+		if s == nil {
+			s = bridged(name)
+		}
+		all = append([]*models.Endpoint{e}, all...)
+	}
+	return s, all
 }
 
 // serviceNames gives every name that can be asked for.
@@ -172,6 +193,7 @@ func (d *directory) serviceNames() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	names := slices.AppendSeq(slices.Collect(maps.Keys(d.services)), maps.Keys(d.byService))
+	names = slices.AppendSeq(names, maps.Keys(d.bridges))
 	slices.Sort(names)
 	return slices.Compact(names)
 }
@@ -222,8 +244,16 @@ func (d *directory) watch() ([]*models.Service, []*models.Endpoint, chan Change)
 
 // list gives all services and endpoints in the order of their names. d.mu is held.
 func (d *directory) list() ([]*models.Service, []*models.Endpoint) {
-	return slices.SortedFunc(maps.Values(d.services), func(a, b *models.Service) int { return cmp.Compare(a.Name, b.Name) }),
-		slices.SortedFunc(maps.Values(d.endpoints), func(a, b *models.Endpoint) int { return cmp.Compare(a.Name, b.Name) })
+	services := slices.Collect(maps.Values(d.services))
+	endpoints := slices.AppendSeq(slices.Collect(maps.Values(d.endpoints)), maps.Values(d.bridges))
+	for name := range d.bridges {
+		if d.services[name] == nil {
+			services = append(services, bridged(name))
+		}
+	}
+	slices.SortFunc(services, func(a, b *models.Service) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(endpoints, func(a, b *models.Endpoint) int { return cmp.Compare(a.Name, b.Name) })
+	return services, endpoints
 }
 
 func (d *directory) unwatch(c chan Change) {

@@ -71,9 +71,9 @@ func expand(text string, client map[string]string) string {
 // candidates gives the endpoints to ask for a connection, in order: the one it has, then
 // the others round robin; an endpoint that the client wants to leave comes last.
 func (m *Manager) candidates(service string, labels map[string]string, pinned, current string, leave bool) ([]*models.Endpoint, error) {
-	s, all := m.service(service)
+	s, all := m.registry.service(service)
 	if s == nil && len(all) == 0 {
-		return nil, errUnknownService(service, m.services())
+		return nil, errUnknownService(service, m.registry.serviceNames())
 	}
 	if pinned != "" {
 		i := slices.IndexFunc(all, func(e *models.Endpoint) bool { return e.Name == pinned })

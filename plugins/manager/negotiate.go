@@ -46,7 +46,7 @@ func (m *Manager) question(r *request, next *hop) negotiation.Request {
 
 // path is the policy for a connection: its network service's or else the node's.
 func (m *Manager) path(r *request) string {
-	if s, _ := m.service(r.conn.NetworkService); s.GetPath() != "" {
+	if s, _ := m.registry.service(r.conn.NetworkService); s.GetPath() != "" {
 		return s.Path
 	}
 	return m.Path

@@ -173,6 +173,7 @@ func (n *node) run() {
 	go peers.Serve(tcp)
 	<-xc.Ready()
 	<-m.Loaded()
+	n.bridges.tell(m)
 	m.Ready(true)
 	n.publish()
 	n.stop = sync.OnceFunc(func() {

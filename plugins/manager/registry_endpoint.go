@@ -49,6 +49,9 @@ func (r *endpointRegistry) Register(ctx context.Context, in *registry.NetworkSer
 	if err := models.ValidateEndpoint(e); err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
+	if strings.HasPrefix(e.Name, bridgePrefix) {
+		return nil, status.Errorf(codes.InvalidArgument, "name: %q begins as a bridge's does; choose another", e.Name)
+	}
 	e.Registered = timestamppb.Now()
 	if known := r.m.registry.endpoint(e.Name); known != nil {
 		if !r.m.may(p, known.Owner) {

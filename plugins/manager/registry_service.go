@@ -29,7 +29,7 @@ func (r *serviceRegistry) Register(ctx context.Context, in *registry.NetworkServ
 	if err := models.ValidateService(s); err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	known, _ := r.m.registry.service(s.Name)
+	known := r.m.registry.registered(s.Name)
 	if known != nil {
 		if proto.Equal(known, s) {
 			return in, nil
@@ -81,7 +81,7 @@ func (r *serviceRegistry) Unregister(ctx context.Context, in *registry.NetworkSe
 	if err != nil {
 		return nil, err
 	}
-	if known, _ := r.m.registry.service(in.GetName()); known == nil {
+	if r.m.registry.registered(in.GetName()) == nil {
 		return &emptypb.Empty{}, nil
 	}
 	if !r.m.isRoot(p) {

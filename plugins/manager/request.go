@@ -237,7 +237,7 @@ func refusedByAll(r *request, refusals []error) error {
 // settlePayload takes the network service's payload where the client names none.
 func (m *Manager) settlePayload(r *request) error {
 	if r.conn.Payload == "" {
-		s, _ := m.service(r.conn.NetworkService)
+		s, _ := m.registry.service(r.conn.NetworkService)
 		r.conn.Payload = s.GetPayload()
 	}
 	if r.conn.Payload == "" {

@@ -127,7 +127,11 @@ func (d descriptor[T]) taken(ctx context.Context, spec Interface[T], why error) 
 		if tag == "" {
 			tag = notes[d.note(f.Tunnel)]
 		}
-		if id, _, ours := models.ParseTag(tag); ours && tag != spec.Tag {
+		id, _, ours := models.ParseTag(tag)
+		if ours = ours && tag != spec.Tag; ours && !models.ValidName(id) {
+			return fmt.Errorf("%s %w by the mesh of a bridge; give one of the two another number: %w", d.maker.Show(spec.Tunnel), ErrTaken, why)
+		}
+		if ours {
 			return fmt.Errorf("%s %w by connection %q: %w", d.maker.Show(spec.Tunnel), ErrTaken, id, why)
 		}
 		return fmt.Errorf("%s %w by an interface of VPP that is not the agent's, %s: %w", d.maker.Show(spec.Tunnel), ErrTaken, interfaces[f.Index].Name, why)

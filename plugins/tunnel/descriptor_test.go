@@ -11,6 +11,7 @@ import (
 	"go.fd.io/govpp/api"
 
 	"go.patchbay.dev/models"
+	"go.patchbay.dev/plugins/mechanism/vxlan"
 	"go.patchbay.dev/plugins/reconcile"
 	"go.patchbay.dev/vppapi"
 	"go.patchbay.dev/vppapi/vppfake"
@@ -177,6 +178,20 @@ func TestTakenTunnels(t *testing.T) {
 		a.settled("c2", applied)
 		a.has(2, 0)
 	})
+}
+
+// So is that of a bridge.
+func TestATunnelThatABridgeHas(t *testing.T) {
+	a := newAgent(t)
+	a.start()
+	_, mesh := a.mechanisms["VXLAN"].(*vxlan.Mechanism).Between("1+"+far4, netip.MustParseAddr(own4), netip.MustParseAddr(far4), 1, 1400)
+	a.engine.Apply(reconcile.Change{Group: "bridge/lan", Revision: 1, Values: []reconcile.Value{mesh}})
+	a.settled("bridge/lan", applied)
+	a.apply(a.relay("c1", "VXLAN", models.Ethernet, 1))
+	a.settled("c1", failed("VXLAN tunnel", "is taken by the mesh of a bridge; give one of the two another number"))
+	a.remove("bridge/lan")
+	a.settled("c1", applied)
+	a.has(2, 0)
 }
 
 func TestATunnelThatSomebodyElseHas(t *testing.T) {
