@@ -104,14 +104,19 @@ func (v *VPP) Start(ctx context.Context, l *Launcher, log string, commands ...st
 	return v.do(commands)
 }
 
-// do has it do commands, which say nothing unless they fail, but for the name of what they
-// have created.
+// do has it do commands, at once: an interface of af_packet at which packets arrive before it
+// polls can stop VPP. They say nothing unless they fail, but for names of what they create.
 func (v *VPP) do(commands []string) error {
-	for _, c := range commands {
-		out, err := v.Ctl(strings.Fields(c)...).CombinedOutput()
-		if said := strings.TrimSpace(string(out)); err != nil || said != "" && !strings.HasPrefix(c, "create ") {
-			return fmt.Errorf("vppctl %s: %w: %s", c, cmp.Or(err, errRefused), said)
-		}
+	if len(commands) == 0 {
+		return nil
+	}
+	file := filepath.Join(v.Dir, "commands")
+	if err := os.WriteFile(file, []byte(strings.Join(commands, "\n")+"\n"), 0o600); err != nil {
+		return err
+	}
+	out, err := v.Ctl("exec", file).CombinedOutput()
+	if said := strings.TrimSpace(string(out)); err != nil || strings.Contains(said, " ") {
+		return fmt.Errorf("vppctl exec %s: %w: %s", file, cmp.Or(err, errRefused), said)
 	}
 	return nil
 }
