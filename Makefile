@@ -35,11 +35,13 @@ lab: labdeps build ## NODES nodes (3) in namespaces on this machine, to try thin
 lab-down: ## removes what make lab has made, also after it was killed
 	bin/patchbay lab down
 
-# Every part of the suite writes go test's JSON into one summary, which fails if one did.
+# Every part of the suite writes go test's JSON into one summary, which fails if one did. The
+# card with SR-IOV takes part where make test-vm has fetched its machine.
 test: testdeps build ## all tests, and what real parts they ran against
 	go build -o bin/summary ./tests/summary
 	{ go test -race -timeout 15m -json $(TESTFLAGS) ./... || true; \
-	  cd tests/nsm && go test -race -timeout 15m -json $(TESTFLAGS) ./... || true; \
+	  (cd tests/nsm && go test -race -timeout 15m -json $(TESTFLAGS) ./...) || true; \
+	  $(if $(TESTFLAGS),,PATCHBAY_TEST_VM=cached go test -count=1 -timeout 6m -json -run TestCards/interfaces ./tests/vm || true;) \
 	} | bin/summary
 
 test-vm: deps ## what needs /dev/vhost-net, every kind of tunnel or a card with SR-IOV, in machines in QEMU: minutes, and 700 MB of packages once

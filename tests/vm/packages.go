@@ -15,6 +15,9 @@ import (
 // suite is the Debian release of QEMU and of the guest's kernel, whatever the machine runs.
 const suite = "trixie"
 
+// complete is the file that says that all is there.
+const complete = "complete-" + suite
+
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 // Packages are QEMU, a kernel and busybox, unpacked from Debian's packages into a folder.
@@ -27,6 +30,15 @@ type Packages struct {
 func cacheDir() (string, error) {
 	dir, err := os.UserCacheDir()
 	return filepath.Join(dir, "patchbay", "vm"), err
+}
+
+// Fetched tells whether the packages are there already.
+func Fetched() bool {
+	dir, err := cacheDir()
+	if err == nil {
+		_, err = os.Stat(filepath.Join(dir, complete))
+	}
+	return err == nil
 }
 
 // Fetch gives the packages, which are downloaded once by a private apt: the machine's own
@@ -47,7 +59,7 @@ func Fetch() (*Packages, error) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return nil, err
 	}
-	stamp := filepath.Join(dir, "complete-"+suite)
+	stamp := filepath.Join(dir, complete)
 	p := &Packages{Root: filepath.Join(dir, suite)}
 	if release, err := os.ReadFile(stamp); err == nil {
 		p.Kernel = string(release)

@@ -15,8 +15,12 @@ import (
 	"go.patchbay.dev/vppapi/vpptest"
 )
 
-// want has the tests run that take minutes and, once, hundreds of megabytes.
-const want = "PATCHBAY_TEST_VM"
+// want has the tests run that take minutes and, once, hundreds of megabytes. With the value
+// cached they run only where those have been fetched already.
+const (
+	want   = "PATCHBAY_TEST_VM"
+	cached = "cached"
+)
 
 // limit of one run of a guest; emulated code is 11–32 times slower.
 const limit = 5 * time.Minute
@@ -122,6 +126,9 @@ func fetch(t *testing.T) *Packages {
 	t.Helper()
 	if os.Getenv(want) == "" {
 		report.Skip(t, want, "a machine in QEMU takes minutes; make test-vm sets it")
+	}
+	if os.Getenv(want) == cached && !Fetched() {
+		report.Skip(t, "QEMU and a kernel from Debian's packages", "they have not been fetched yet; make test-vm does")
 	}
 	packages, err := Fetch()
 	if err != nil {

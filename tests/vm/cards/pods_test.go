@@ -87,7 +87,7 @@ func TestPods(t *testing.T) {
 		if out, err := w.TryPatchbay("get", "crossconnects", "pod-a"); err == nil {
 			t.Errorf("the dead pod's connection is there: %s", out)
 		}
-		// By the variable of that device alone, as the mission has it.
+		// By the variable of that device alone.
 		for name, value := range b.Env {
 			if strings.HasSuffix(name, strings.NewReplacer(":", "_", ".", "_").Replace(a.Devices[0])) {
 				podB = w.connect(whole, nsB, "pod-b", nil, "--token", value)
