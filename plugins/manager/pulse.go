@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+
+	"go.patchbay.dev/plugins/store"
 )
 
 // How soon a node that is cut off is noticed: 2.5 s at the latest.
@@ -90,7 +92,7 @@ func (p *pulse) returns(ctx context.Context, release func()) {
 		if p.m.nodes.get(p.node) == nil {
 			release()
 		}
-		if !pause(ctx, pulseEvery) {
+		if !store.Pause(ctx, pulseEvery) {
 			return
 		}
 	}
@@ -114,7 +116,7 @@ func (p *pulse) missed(ctx context.Context) string {
 		case time.Since(began)+pulseAgain >= pulseSilence:
 			return "node " + p.node + " does not answer: " + clean(err)
 		}
-		if !pause(ctx, pulseAgain) {
+		if !store.Pause(ctx, pulseAgain) {
 			return ""
 		}
 	}
@@ -158,16 +160,4 @@ func (p *pulse) refuses(ctx context.Context, err error) bool {
 		return true
 	}
 	return errors.Is(err, syscall.ECONNREFUSED)
-}
-
-// pause waits and reports whether ctx is still alive.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -75,7 +75,7 @@ func (m *Mirror) kick() {
 func (m *Mirror) Run(ctx context.Context) {
 	written, err := m.load(ctx)
 	for err != nil {
-		if !pause(ctx, writeAgain) {
+		if !Pause(ctx, writeAgain) {
 			return
 		}
 		written, err = m.load(ctx)
@@ -86,12 +86,12 @@ func (m *Mirror) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if !pause(ctx, settle) {
+		if !Pause(ctx, settle) {
 			return
 		}
 		if err := m.flush(ctx, written); err != nil {
 			m.log.Debug("written later", "key", m.prefix, "err", err)
-			if !pause(ctx, writeAgain) {
+			if !Pause(ctx, writeAgain) {
 				return
 			}
 			m.kick()
@@ -186,8 +186,8 @@ func (m *Mirror) write(ctx context.Context, written, now map[string][]byte) erro
 	return nil
 }
 
-// pause waits and reports whether ctx is still alive.
-func pause(ctx context.Context, d time.Duration) bool {
+// Pause waits for d, or until ctx ends, and reports whether ctx is still alive.
+func Pause(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

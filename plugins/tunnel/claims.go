@@ -84,6 +84,19 @@ func (c Choice) Numbers(count int, lo, hi uint32, claim func(uint32) string) ([]
 	return chosen, nil
 }
 
+// alternatives of which the other node takes the first that is free there, too.
+const alternatives = 3
+
+// Alternatives are p with several numbers, from 1 to hi, for a parameter that both nodes must
+// have free, best first.
+func (c Choice) Alternatives(p Params, parameter string, hi uint32, claim func(number string) string) (all []Params, err error) {
+	numbers, err := c.Numbers(alternatives, 1, hi, func(n uint32) string { return claim(Itoa(n)) })
+	for _, n := range numbers {
+		all = append(all, p.With(parameter, Itoa(n)))
+	}
+	return all, err
+}
+
 // maxSearch bounds the search where nearly all is taken.
 const maxSearch = 1 << 16
 

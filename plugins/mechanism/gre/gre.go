@@ -69,16 +69,8 @@ func (kind) Claims(p tunnel.Params, at tunnel.Place) []string {
 
 func claim(key string) string { return "GRE key " + key }
 
-// alternatives of which the other node takes the first that is free there, too.
-const alternatives = 3
-
 func (kind) Propose(p tunnel.Params, c tunnel.Choice) ([]tunnel.Params, error) {
-	numbers, err := c.Numbers(alternatives, 1, maxKey, func(n uint32) string { return claim(tunnel.Itoa(n)) })
-	var all []tunnel.Params
-	for _, n := range numbers {
-		all = append(all, p.With(Key, tunnel.Itoa(n)))
-	}
-	return all, err
+	return c.Alternatives(p, Key, maxKey, claim)
 }
 
 func (kind) Accept(p tunnel.Params, _ tunnel.Choice) (tunnel.Params, error) { return p, nil }

@@ -57,17 +57,9 @@ func (kind) Claims(p tunnel.Params, _ tunnel.Place) []string { return []string{c
 
 func claim(vni string) string { return "VXLAN VNI " + vni }
 
-// alternatives of which the other node takes the first that is free there, too.
-const alternatives = 3
-
 // Propose leaves the numbers of bridges alone.
 func (kind) Propose(p tunnel.Params, c tunnel.Choice) ([]tunnel.Params, error) {
-	numbers, err := c.Numbers(alternatives, 1, models.MinBridgeVNI-1, func(n uint32) string { return claim(tunnel.Itoa(n)) })
-	var all []tunnel.Params
-	for _, n := range numbers {
-		all = append(all, p.With(VNI, tunnel.Itoa(n)))
-	}
-	return all, err
+	return c.Alternatives(p, VNI, models.MinBridgeVNI-1, claim)
 }
 
 func (kind) Accept(p tunnel.Params, _ tunnel.Choice) (tunnel.Params, error) { return p, nil }
