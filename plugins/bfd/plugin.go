@@ -69,7 +69,7 @@ func New(o Options) *Plugin {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &Plugin{o: o, interval: o.Detect / multiplier, kick: make(chan struct{}, 1), paths: map[models.TunnelPath]*path{}}
-	p.speaker = newSpeaker(p.interval, multiplier, p.changed)
+	p.speaker = newSpeaker(p.interval, multiplier, p.changed, p.renewed)
 	if o.VPP != nil {
 		o.VPP.Watch(vppapi.Watcher{Up: p.soon, Down: func(error) { p.soon() }, BFD: p.soon})
 	}
@@ -134,6 +134,7 @@ func (p *Plugin) Asked(at models.TunnelPath) (ready, ok bool) {
 	if !slices.Contains(p.o.Addresses, at.Local) {
 		return false, false
 	}
+	p.speaker.check(at)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := p.watched(at)
@@ -182,6 +183,15 @@ func (p *Plugin) changed(at models.TunnelPath, up, left bool) {
 	defer p.mu.Unlock()
 	if w := p.paths[at]; w != nil {
 		p.set(at, w, up, left)
+	}
+}
+
+// renewed takes in that a session has begun anew.
+func (p *Plugin) renewed(at models.TunnelPath) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w := p.paths[at]; w != nil {
+		w.begin(time.Now())
 	}
 }
 

@@ -184,6 +184,33 @@ func TestAnAgentComesBack(t *testing.T) {
 	}
 }
 
+// An agent that is held up says nothing meanwhile, and knows that it did not listen.
+func TestAnAgentIsHeldUp(t *testing.T) {
+	one, two := loopbacks()
+	a, b := start(t, one, nil), start(t, two, nil)
+	at, _ := a.watch(two)
+	back, _ := b.watch(one)
+	a.counts(StateUp)
+	b.counts(StateUp)
+	a.speaker.mu.Lock()
+	b.counts(StateDown)
+	a.speaker.mu.Unlock()
+	if ready, ok := a.Asked(at); ready || !ok {
+		t.Errorf("b is told: %v, %v", ready, ok)
+	}
+	until(t, "both ends to be up", func() error {
+		if a.Broken(at) {
+			t.Fatal("a takes the path for broken")
+		}
+		if got := a.Count()[StateNew]; got != 1 || b.Broken(back) {
+			return fmt.Errorf("%d are new", got)
+		}
+		return nil
+	})
+	a.counts(StateUp)
+	b.counts(StateUp)
+}
+
 // What has the port keeps paths from being watched, and nothing else.
 func TestTheirPortIsTaken(t *testing.T) {
 	one, two := loopbacks()

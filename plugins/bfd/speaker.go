@@ -27,6 +27,8 @@ type speaker struct {
 	// changed is told of a session that came up or went down; left: since the other side
 	// has said that it ends it. It must not call the speaker.
 	changed func(p models.TunnelPath, up, left bool)
+	// renewed is told of a session that has begun anew. It must not call the speaker.
+	renewed func(p models.TunnelPath)
 
 	mu       sync.Mutex
 	ends     map[netip.Addr]*end
@@ -47,10 +49,11 @@ type talk struct {
 	end   *end
 	next  time.Time // when a packet is to be sent
 	timer *time.Timer
+	at    time.Time // when that is due
 }
 
-func newSpeaker(interval time.Duration, multiplier uint8, changed func(p models.TunnelPath, up, left bool)) *speaker {
-	return &speaker{interval: interval, multiplier: multiplier, changed: changed, ends: map[netip.Addr]*end{}, sessions: map[models.TunnelPath]*talk{}}
+func newSpeaker(interval time.Duration, multiplier uint8, changed func(p models.TunnelPath, up, left bool), renewed func(p models.TunnelPath)) *speaker {
+	return &speaker{interval: interval, multiplier: multiplier, changed: changed, renewed: renewed, ends: map[netip.Addr]*end{}, sessions: map[models.TunnelPath]*talk{}}
 }
 
 // start begins a session.
@@ -67,10 +70,34 @@ func (s *speaker) start(p models.TunnelPath) error {
 		s.done.Go(func() { s.listen(p.Local, e.in) })
 	}
 	e.users++
-	t := &talk{session: newSession(s.interval, s.multiplier, 1+rand.Uint32N(1<<32-1)), path: p, end: e}
+	t := &talk{session: s.session(), path: p, end: e, at: time.Now()}
 	s.sessions[p] = t
 	t.timer = time.AfterFunc(0, func() { s.due(t) })
 	return nil
+}
+
+func (s *speaker) session() *session {
+	return newSession(s.interval, s.multiplier, 1+rand.Uint32N(1<<32-1))
+}
+
+// renew has a session begin anew if the agent was held up, so that it can neither say what it
+// would have heard, nor has it been heard: that is as if it had been restarted. s.mu is held.
+func (s *speaker) renew(t *talk, now time.Time) {
+	if now.Sub(t.at) <= s.interval {
+		return
+	}
+	t.session, t.next = s.session(), now
+	s.renewed(t.path)
+	t.wait(now)
+}
+
+// check is renew for a path that somebody is about to be told of.
+func (s *speaker) check(p models.TunnelPath) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.sessions[p]; t != nil {
+		s.renew(t, time.Now())
+	}
 }
 
 // stop ends a session and tells the other side.
@@ -114,6 +141,7 @@ func (s *speaker) due(t *talk) {
 		return
 	}
 	now := time.Now()
+	s.renew(t, now)
 	was := t.state
 	expired := t.expire(now)
 	if expired {
@@ -130,11 +158,11 @@ func (s *speaker) due(t *talk) {
 
 // wait sets the timer to what comes first.
 func (t *talk) wait(now time.Time) {
-	first := t.next
-	if at := t.expires(); !at.IsZero() && at.Before(first) {
-		first = at
+	t.at = t.next
+	if at := t.expires(); !at.IsZero() && at.Before(t.at) {
+		t.at = at
 	}
-	t.timer.Reset(first.Sub(now))
+	t.timer.Reset(t.at.Sub(now))
 }
 
 // send sends a packet. One that cannot be sent is as one that is lost on its way.
@@ -174,6 +202,7 @@ func (s *speaker) take(path models.TunnelPath, p packet) {
 		return
 	}
 	now := time.Now()
+	s.renew(t, now)
 	was := t.state
 	answer := t.receive(p, now)
 	s.tell(t, was, p.state == adminDown)

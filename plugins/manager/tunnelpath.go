@@ -84,7 +84,7 @@ func (p *pulse) broken(ctx context.Context, before bool) string {
 		ctx, cancel := context.WithTimeout(ctx, pulseTimeout)
 		r, err := p.health.Check(ctx, &healthpb.HealthCheckRequest{Service: pathService(path.Remote, path.Local)})
 		cancel()
-		if err == nil && (before || r.Status == healthpb.HealthCheckResponse_SERVING) {
+		if err == nil && (before || r.Status == healthpb.HealthCheckResponse_SERVING) && p.m.Paths.Broken(path) {
 			return fmt.Sprintf("the path to node %s (%s) carries nothing, though its agent answers: the BFD session from %s is down", p.node, path.Remote, path.Local)
 		}
 	}
