@@ -17,6 +17,7 @@ import (
 	"go.patchbay.dev/agent/config"
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/admin"
+	"go.patchbay.dev/plugins/bfd"
 	"go.patchbay.dev/plugins/crossconnect"
 	"go.patchbay.dev/plugins/deviceplugin"
 	"go.patchbay.dev/plugins/identity"
@@ -52,6 +53,7 @@ type Agent struct {
 	budget        *vppapi.Budget
 	xconnect      *xconnect.Plugin
 	tunnels       *tunnel.Room
+	paths         *bfd.Plugin   // nil: no path is watched
 	sriov         *sriov.Plugin // nil: the node has no pools of virtual functions
 	vfio          *vfio.Mechanism
 	devices       manager.Devices
@@ -184,6 +186,9 @@ func (a *Agent) build() error {
 	if a.identity != nil {
 		asks.Identity = a.identity
 	}
+	if a.paths != nil {
+		asks.Paths = a.paths
+	}
 	a.manager = manager.New(asks)
 	a.crossconnects.Subscribe(func(e crossconnect.Event) { a.bridges.Changed(e.ID, e.Desired, e.Status) })
 	a.crossconnects.Subscribe(func(e crossconnect.Event) { a.tunnels.Changed(e.ID, e.Desired) })
@@ -239,6 +244,7 @@ func (a *Agent) parts() []part {
 		{"vpp", a.startVPP, a.stopVPP},
 		a.virtualFunctions(),
 		{"engine", func(context.Context) error { return nil }, a.engine.Stop}, // crossconnect starts it
+		a.tunnelPaths(),
 		{"bridge", a.bridges.Start, a.bridges.Stop},
 		{"crossconnect", a.crossconnects.Start, a.crossconnects.Stop},
 		{"offer", a.publish, func() {}},

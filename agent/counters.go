@@ -21,6 +21,9 @@ func (a *Agent) collect() {
 		VPP:        a.vppVersion,
 		Dataplanes: a.dataplanes,
 	}
+	if a.paths != nil {
+		sources.Paths = a.paths.Count
+	}
 	for _, p := range a.cfg.SRIOV.Pools {
 		sources.Pools, sources.Devices = append(sources.Pools, p.Name), a.sriov.Devices
 	}

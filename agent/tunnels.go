@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"go.patchbay.dev/plugins/bfd"
 	"go.patchbay.dev/plugins/mechanism/geneve"
 	"go.patchbay.dev/plugins/mechanism/gre"
 	"go.patchbay.dev/plugins/mechanism/ipip"
@@ -25,6 +26,9 @@ func (a *Agent) withTunnels(mechanisms []mechanism) []mechanism {
 		o.Budget = a.budget.Interface
 	}
 	a.tunnels = tunnel.New(o)
+	if a.cfg.Tunnels.Detect > 0 {
+		a.paths = bfd.New(bfd.Options{Detect: time.Duration(a.cfg.Tunnels.Detect) * time.Second, Addresses: o.Addresses, VPP: a.vpp, OnVPP: a.tunnels.OnVPP, Log: a.log})
+	}
 	mesh := vxlan.New(a.tunnels)
 	mechanisms = append(mechanisms,
 		mesh,
@@ -34,6 +38,14 @@ func (a *Agent) withTunnels(mechanisms []mechanism) []mechanism {
 		wireguard.New(a.tunnels, filepath.Join(filepath.Dir(a.cfg.Etcd.DataDir), "wireguard.secret")),
 	)
 	return a.withBridges(mechanisms, mesh)
+}
+
+// tunnelPaths watches what the tunnels go through.
+func (a *Agent) tunnelPaths() part {
+	if a.paths == nil {
+		return part{"bfd", func(context.Context) error { return nil }, func() {}}
+	}
+	return part{"bfd", a.paths.Start, a.paths.Stop}
 }
 
 func (a *Agent) tunnelAddresses() (all []netip.Addr) {

@@ -6,6 +6,7 @@ import (
 
 	"go.fd.io/govpp/api"
 	"go.fd.io/govpp/binapi/af_packet"
+	"go.fd.io/govpp/binapi/bfd"
 	"go.fd.io/govpp/binapi/dev"
 	"go.fd.io/govpp/binapi/geneve"
 	"go.fd.io/govpp/binapi/gre"
@@ -39,6 +40,8 @@ var core = []api.Message{
 	&l2.BviCreate{}, &l2.BviDelete{}, &ip6_nd.SwInterfaceIP6ndRaConfig{}, &interfaces.SwInterfaceAddDelAddress{}, &ip.IPAddressDump{}, &ip.IPAddressDetails{},
 	&ip.SwInterfaceIP6EnableDisable{}, &ip_neighbor.IPNeighborAddDel{}, &ip_neighbor.IPNeighborDump{},
 	&interfaces.SwInterfaceSetMacAddress{}, &ip.IPRouteLookup{}, &ip.IPRouteLookupReply{},
+	&bfd.BfdUDPEnableMultihop{}, &bfd.BfdUDPUpd{}, &bfd.BfdUDPDel{}, &bfd.BfdUDPSessionDump{}, &bfd.BfdUDPSessionDetails{},
+	&bfd.WantBfdEvents{}, &bfd.BfdUDPSessionEvent{},
 }
 
 // check says which of the core's messages VPP has in another form.

@@ -69,6 +69,7 @@ type Watcher struct {
 	// Link is told when an interface that has a tag came up or went down, or is gone, and
 	// Tagged knows; it may be told without cause.
 	Link func(tag string)
+	BFD  func() // a BFD session has come up, or gone down
 }
 
 // New returns a Client that does nothing until Start.

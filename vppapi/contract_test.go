@@ -70,6 +70,7 @@ func contract(t *testing.T, e *env) {
 		{"a device that is not there, or has no driver", devicesRefused},
 		{"WireGuard leaves nothing half made", wireGuardLeavesNothing},
 		{"addresses", addresses},
+		{"BFD sessions are made, changed, listed and deleted", bfdLife},
 		{"calls in one write are answered in order", order},
 		{"many calls at the same time", many},
 		{"stats", stats},

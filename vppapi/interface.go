@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"go.fd.io/govpp/api"
+	"go.fd.io/govpp/binapi/bfd"
 	interfaces "go.fd.io/govpp/binapi/interface"
 	"go.fd.io/govpp/binapi/interface_types"
 	"go.fd.io/govpp/binapi/ip"
@@ -168,6 +169,7 @@ func (c *Client) hello(ctx context.Context, k *conn) (version string, workers in
 		one(&vpe.ShowVersion{}, v),
 		one(&vlib.ShowThreads{}, threads),
 		one(&interfaces.WantInterfaceEvents{EnableDisable: 1}, &interfaces.WantInterfaceEventsReply{}),
+		one(&bfd.WantBfdEvents{EnableDisable: true}, &bfd.WantBfdEventsReply{}),
 		list)
 	return text(v.Version), countWorkers(threads.ThreadData), err
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.fd.io/govpp/api"
+	"go.fd.io/govpp/binapi/bfd"
 	interfaces "go.fd.io/govpp/binapi/interface"
 )
 
@@ -171,9 +172,17 @@ func (c *Client) tellLinks(tags []string) {
 // index another one has by now (VPP: src/vnet/interface_api.c, link_state_process). So it
 // is only taken as a reason to look.
 func (c *Client) event(m api.Message) {
-	e, ok := m.(*interfaces.SwInterfaceEvent)
-	if ok && c.inv.doubt(Index(e.SwIfIndex)) {
-		c.done.Go(c.look)
+	switch e := m.(type) {
+	case *interfaces.SwInterfaceEvent:
+		if c.inv.doubt(Index(e.SwIfIndex)) {
+			c.done.Go(c.look)
+		}
+	case *bfd.BfdUDPSessionEvent:
+		c.tell(func(w Watcher) {
+			if w.BFD != nil {
+				w.BFD()
+			}
+		})
 	}
 }
 

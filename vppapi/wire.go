@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"go.fd.io/govpp/api"
+	"go.fd.io/govpp/binapi/bfd"
 	"go.fd.io/govpp/binapi/dev"
 	interfaces "go.fd.io/govpp/binapi/interface"
 	"go.fd.io/govpp/binapi/memclnt"
@@ -89,8 +90,14 @@ func (k *conn) handshake(name string, until time.Time) error {
 			k.odd[id] = true
 		}
 	}
-	if id, ok := k.id(&interfaces.SwInterfaceEvent{}); ok {
-		k.events = map[uint16]func() api.Message{id: func() api.Message { return &interfaces.SwInterfaceEvent{} }}
+	k.events = map[uint16]func() api.Message{}
+	for _, make := range []func() api.Message{
+		func() api.Message { return &interfaces.SwInterfaceEvent{} },
+		func() api.Message { return &bfd.BfdUDPSessionEvent{} },
+	} {
+		if id, ok := k.id(make()); ok {
+			k.events[id] = make
+		}
 	}
 	k.last.Store(time.Now().UnixNano())
 	return k.sock.SetDeadline(time.Time{})

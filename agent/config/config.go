@@ -27,6 +27,7 @@ type Config struct {
 	HTTP       HTTP
 	Log        Log
 	Mechanisms Mechanisms
+	Tunnels    Tunnels
 	Kernel     Kernel
 	SRIOV      SRIOV
 }
@@ -106,6 +107,11 @@ type Log struct {
 type Mechanisms struct {
 	Prefer []string // mechanism types, best first; empty: the agent's own order
 	Path   string   // of connections on this node: direct, forwarder, or empty for the default
+}
+
+// Tunnels is how those to other nodes are looked after.
+type Tunnels struct {
+	Detect int // seconds after which a path that carries nothing is noticed; 0: it is not
 }
 
 // Kernel is what the kernel dataplane may do.

@@ -139,6 +139,31 @@ func (l *Lab) deafen(n, from *Node) error {
 	return tc(l.underlay.netns, lines...)
 }
 
+// tunnelCut is the preference of the filter of CutTunnels: no node's index.
+const tunnelCut = 100
+
+// CutTunnels drops at a node's ports what VXLAN and BFD send it over IPv4 (UDP ports 4789 and
+// 4784), so that its agent and etcd are reached and its tunnels are not.
+func (l *Lab) CutTunnels(n *Node) error {
+	const program = "9,40 0 0 12,21 0 5 2048,48 0 0 23,21 0 3 17,40 0 0 36,21 2 0 4789,21 1 0 4784,6 0 0 4294967295,6 0 0 2"
+	var lines []string
+	for _, k := range ports(n) {
+		lines = append(lines,
+			fmt.Sprintf("qdisc replace dev %s clsact", k.port(n)),
+			fmt.Sprintf("filter replace dev %s egress pref %d handle 1 protocol all bpf da bytecode \"%s\"", k.port(n), tunnelCut, program))
+	}
+	return tc(l.underlay.netns, lines...)
+}
+
+// MendTunnels ends that.
+func (l *Lab) MendTunnels(n *Node) error {
+	var lines []string
+	for _, k := range ports(n) {
+		lines = append(lines, fmt.Sprintf("filter delete dev %s egress pref %d", k.port(n), tunnelCut))
+	}
+	return tc(l.underlay.netns, lines...)
+}
+
 func (l *Lab) hear(n, from *Node) error {
 	var lines []string
 	for _, k := range ports(n) {

@@ -57,6 +57,7 @@ func (m *Manager) Changed(id string, desired *models.CrossConnect, s *models.Cro
 	renewed := !proto.Equal(c.record.GetRequest().GetExpires(), desired.Request.Expires)
 	moved := c.record.GetRequest().GetEndpointUrl() != desired.Request.EndpointUrl
 	m.relink(c, desired.Request)
+	m.through(desired)
 	segment := ours(conn).Id
 	if c.segment != segment {
 		delete(m.segments, c.segment)

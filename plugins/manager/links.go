@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/fdpass"
 )
 
@@ -30,6 +31,18 @@ type link struct {
 	watch  bool
 	lost   string // why the node there is thought lost; empty: it is not
 	cancel context.CancelFunc
+
+	paths   map[models.TunnelPath]func() // of tunnels to the node there; each ends its watch
+	changed chan struct{}                // one of them
+}
+
+// close ends all that is kept for a link.
+func (k *link) close() {
+	k.cancel()
+	for _, stop := range k.paths {
+		stop()
+	}
+	k.cc.Close()
 }
 
 // reconnect is the pause before an endpoint that went away is looked for again.
@@ -41,8 +54,7 @@ func (l *links) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, k := range l.by {
-		k.cancel()
-		k.cc.Close()
+		k.close()
 	}
 }
 
@@ -59,7 +71,7 @@ func (l *links) use(url string) (cc *grpc.ClientConn, release func(), err error)
 		if err != nil {
 			return nil, nil, err
 		}
-		k = &link{url: url, cc: cc, cancel: func() {}}
+		k = &link{url: url, cc: cc, cancel: func() {}, changed: make(chan struct{}, 1)}
 		l.by[url] = k
 	}
 	return k.cc, l.take(k), nil
@@ -113,8 +125,7 @@ func (l *links) release(k *link) {
 	defer l.mu.Unlock()
 	if k.users--; k.users == 0 {
 		delete(l.by, k.url)
-		k.cancel()
-		k.cc.Close()
+		k.close()
 	}
 }
 

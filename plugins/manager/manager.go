@@ -84,6 +84,7 @@ type Options struct {
 	Path       string               // of connections whose network service names none, see models.CrossConnect
 	OwnNetns   uint64               // inode of the agent's network namespace
 	Tunnels    Tunnels              // nil: this node ends no tunnels
+	Paths      Paths                // of the tunnels; nil: none is watched
 	Bridges    Bridges              // nil: none answers network services
 	Devices    Devices              // nil: this node has no devices to give away
 	Identity   Identity             // nil: agents of other nodes do not know this one

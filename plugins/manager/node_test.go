@@ -36,6 +36,7 @@ type node struct {
 	vnis    *tunnels
 	bridges *segment
 	devices Devices
+	wires   *wires
 	path    *underlay // between it and the other nodes
 	id      *identity.Identity
 	m       *Manager
@@ -96,7 +97,7 @@ func (l *lab) start(name string) *node {
 		l.t.Fatal(err)
 	}
 	n := &node{t: l.t, name: name, dir: dir, etcd: &view{memory: l.etcd}, plane: &dataplane{there: map[string]string{}},
-		bridges: &segment{members: map[string][]string{}}, log: &logged{}, offers: offersOf("KERNEL", "VXLAN", "BRIDGE"), keys: models.NewKeys("/patchbay/v1", name)}
+		bridges: &segment{members: map[string][]string{}}, wires: newWires(), log: &logged{}, offers: offersOf("KERNEL", "VXLAN", "BRIDGE"), keys: models.NewKeys("/patchbay/v1", name)}
 	l.ca.Write(dir, identitytest.Node(name))
 	n.path = newUnderlay(l.t)
 	n.run()
@@ -123,7 +124,7 @@ func own() uint64 {
 }
 
 func (n *node) agent() *models.Agent {
-	return &models.Agent{Node: n.name, Url: "tcp://" + n.path.address(), Offers: n.offers, Mtu: 1500, Addresses: []string{n.name}}
+	return &models.Agent{Node: n.name, Url: "tcp://" + n.path.address(), Offers: n.offers, Mtu: 1500, Addresses: []string{addressOf(n.name).String()}}
 }
 
 // run is what agent/ does, in short.
@@ -143,7 +144,7 @@ func (n *node) run() {
 	xc = crossconnect.New(crossconnect.Options{Keys: n.keys, Store: n.etcd, Engine: engine, Joiner: joiner{}, Log: log,
 		Mechanisms: []crossconnect.Mechanism{plug{"KERNEL", n.plane}, plug{"VXLAN", n.plane}, bridge{plug{"BRIDGE", n.plane}}}})
 	n.m = New(Options{Keys: n.keys, Store: n.etcd, Records: xc, Namespaces: anyNamespace{}, Observer: deaf{}, Agent: n.agent,
-		OwnNetns: own(), Tunnels: n.vnis, Bridges: n.bridges, Devices: n.devices, Identity: n.id, Log: log})
+		OwnNetns: own(), Tunnels: n.vnis, Paths: n.wires, Bridges: n.bridges, Devices: n.devices, Identity: n.id, Log: log})
 	m, vnis := n.m, n.vnis
 	xc.Subscribe(vnis.changed)
 	xc.Subscribe(func(e crossconnect.Event) { m.Changed(e.ID, e.Desired, e.Status) })

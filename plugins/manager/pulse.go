@@ -37,7 +37,7 @@ func (l *links) followAgent(ctx context.Context, k *link, node string) {
 		return
 	}
 	client := networkservice.NewMonitorConnectionClient(k.cc)
-	p := &pulse{m: l.m, node: node, health: healthpb.NewHealthClient(k.cc)}
+	p := &pulse{m: l.m, link: k, node: node, health: healthpb.NewHealthClient(k.cc)}
 	for ctx.Err() == nil {
 		streaming, cut := context.WithCancel(ctx)
 		ended := make(chan error, 1)
@@ -58,12 +58,14 @@ func (l *links) followAgent(ctx context.Context, k *link, node string) {
 // pulse tells whether another node is there.
 type pulse struct {
 	m      *Manager
+	link   *link
 	node   string
 	health healthpb.HealthClient
 	absent time.Time // since when its agent is away; zero: it is there
 }
 
-// beat feels the pulse until the node is lost, and says why; empty: the stream has ended.
+// beat feels the pulse until the node, or the path to it, is lost, and says why; empty: the
+// stream has ended.
 func (p *pulse) beat(ctx context.Context, ended <-chan error) (lost string) {
 	tick := time.NewTicker(pulseEvery)
 	defer tick.Stop()
@@ -71,8 +73,12 @@ func (p *pulse) beat(ctx context.Context, ended <-chan error) (lost string) {
 		if why := p.missed(ctx); why != "" {
 			return why
 		}
+		if why := p.broken(ctx, false); why != "" {
+			return why
+		}
 		select {
 		case <-tick.C:
+		case <-p.link.changed:
 		case <-ended:
 			select { // not in a hot loop
 			case <-time.After(reconnect / 4):
@@ -85,10 +91,10 @@ func (p *pulse) beat(ctx context.Context, ended <-chan error) (lost string) {
 	}
 }
 
-// returns waits until the node answers again. One that is not listed any more is sent no
+// returns waits until the node answers, and its path carries, again. One that is not listed any more is sent no
 // request, so it need not be looked for on their account.
 func (p *pulse) returns(ctx context.Context, release func()) {
-	for p.check(ctx, pulseTimeout) != nil {
+	for p.check(ctx, pulseTimeout) != nil || p.broken(ctx, true) != "" {
 		if p.m.nodes.get(p.node) == nil {
 			release()
 		}

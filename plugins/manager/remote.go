@@ -23,7 +23,7 @@ import (
 func (m *Manager) RegisterPeers(s *grpc.Server) {
 	networkservice.RegisterNetworkServiceServer(s, m)
 	networkservice.RegisterMonitorConnectionServer(s, m)
-	healthpb.RegisterHealthServer(s, m.health)
+	healthpb.RegisterHealthServer(s, peerHealth{m.health, m})
 }
 
 // identify settles for which node an agent speaks: the caller's path segment has its name,

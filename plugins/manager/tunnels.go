@@ -16,6 +16,8 @@ type Tunnels interface {
 	Agreed(id string, answered *models.Mechanism, to *models.Agent) error
 	// Release gives back what is held for id and is not on record.
 	Release(id string)
+	// Path is what the tunnel at one side of a record goes through; not ok: there is none.
+	Path(x *models.CrossConnect, side models.Side) (p models.TunnelPath, ok bool)
 	// MTU in bytes of the payload's packets through a tunnel over an underlay of that MTU.
 	MTU(m *models.Mechanism, payload string, underlay uint32) uint32
 }

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strconv"
 	"sync"
@@ -169,6 +170,26 @@ func (t *tunnels) Release(id string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	maps.DeleteFunc(t.held, func(_ int, h string) bool { return h == id })
+}
+
+// Path is one of IPv6 that stands for the names of both nodes.
+func (t *tunnels) Path(x *models.CrossConnect, side models.Side) (p models.TunnelPath, ok bool) {
+	m := x.At(side).GetMechanism()
+	if m.GetType() != "VXLAN" {
+		return p, false
+	}
+	p = models.TunnelPath{Local: addressOf(m.Parameters["src_ip"]), Remote: addressOf(m.Parameters["dst_ip"])}
+	if side == models.ClientSide {
+		p.Local, p.Remote = p.Remote, p.Local
+	}
+	return p, true
+}
+
+// addressOf is fd00:: with the name at its end.
+func addressOf(node string) netip.Addr {
+	a := [16]byte{0: 0xfd}
+	copy(a[16-len(node):], node)
+	return netip.AddrFrom16(a)
 }
 
 func (t *tunnels) MTU(_ *models.Mechanism, _ string, underlay uint32) uint32 { return underlay - 50 }

@@ -35,6 +35,7 @@ type Sources struct {
 	VPP      func() string // VPP's version, empty while there is none
 	// Dataplanes that the node has.
 	Dataplanes func() []Dataplane
+	Paths      func() map[string]int // to other nodes, by state; nil: none is watched
 	// Pools of virtual functions that are configured, and what is in them.
 	Pools   []string
 	Devices func() []sriov.Device
@@ -59,6 +60,7 @@ var (
 	storeUp     = desc("store_up", "1 while etcd answers.")
 	revision    = desc("store_revision", "The last revision of etcd that was seen.")
 	up          = desc("dataplane_up", "1 while the dataplane answers.", "dataplane")
+	paths       = desc("tunnel_paths", "Paths of tunnels to other nodes that are watched, by state: new, up or down.", "state")
 	restarts    = desc("dataplane_restarts_total", "How often the dataplane was found restarted.")
 
 	bridgeUp         = desc("bridge_up", "1 while the bridge is as wanted on this node.", "bridge")
@@ -105,6 +107,11 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		times += d.Restarts
 	}
 	counter(restarts, times)
+	if c.Paths != nil {
+		for state, n := range c.Paths() {
+			gauge(paths, float64(n), state)
+		}
+	}
 	c.pools(gauge)
 
 	for _, b := range c.Bridges() {

@@ -215,6 +215,29 @@ func (r *Room) forget(id string) {
 	delete(r.agreed, id)
 }
 
+// Path is what the tunnel at one side of a record goes through; not ok: there is none.
+func (r *Room) Path(x *models.CrossConnect, side models.Side) (p models.TunnelPath, ok bool) {
+	m := x.At(side).GetMechanism()
+	if r.kind(m.GetType()) == nil {
+		return p, false
+	}
+	at, err := Params(m.GetParameters()).Place(side, x.GetPayload())
+	return models.TunnelPath{Local: at.Local, Remote: at.Remote}, err == nil
+}
+
+// OnVPP tells whether an address of the node is VPP's, or the kernel's; not ok: it has been
+// on no interface yet. As for At, what was seen once counts.
+func (r *Room) OnVPP(a netip.Addr) (vpp, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, l := range r.live {
+		if l.address == a {
+			return l.everVPP, l.everVPP || l.everKernel
+		}
+	}
+	return false, false
+}
+
 // MTU of the payload's packets through a tunnel over an underlay of that MTU, in bytes; 0
 // where the underlay leaves nothing.
 func (r *Room) MTU(m *models.Mechanism, payload string, underlay uint32) uint32 {

@@ -28,6 +28,7 @@ var Rooms = []Room{
 	{Folder: "plugins/xconnect", Rooms: []string{"models", "plugins/reconcile", "vppapi"}},
 	{Folder: "plugins/manager", Rooms: []string{"models", "negotiation", "plugins/store", "plugins/fdpass", "plugins/identity"},
 		Libs: []string{"github.com/networkservicemesh/api", "github.com/google/uuid", grpc, protobuf}},
+	{Folder: "plugins/bfd", Rooms: []string{"models", "vppapi"}, Libs: []string{sys}},
 	{Folder: "plugins/tunnel", Rooms: []string{"models", "plugins/reconcile", "vppapi"}},
 	{Folder: "plugins/bridge", Rooms: []string{"models", "plugins/bridge", "plugins/linux", "plugins/reconcile", "plugins/store", "vppapi"}, Libs: []string{protobuf, sys}},
 	{Folder: "plugins/sriov", Rooms: []string{"models", "plugins/reconcile", "plugins/linux"}, Libs: []string{sys}},

@@ -45,6 +45,7 @@ func newTable(o options, run int) *table {
 	nodeMessages(t)
 	bridgeMessages(t)
 	bviMessages(t)
+	bfdMessages(t)
 	for plugin, add := range map[vppapi.Plugin]func(*table){
 		vppapi.MemifPlugin:     memifMessages,
 		vppapi.VhostPlugin:     vhostMessages,

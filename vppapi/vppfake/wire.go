@@ -31,6 +31,8 @@ type client struct {
 	events bool // it wants those of interfaces
 	table  *table
 
+	bfdEvents bool
+
 	mu     sync.Mutex
 	filled *sync.Cond
 	out    []byte

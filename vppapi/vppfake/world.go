@@ -92,6 +92,8 @@ type world struct {
 	addresses  map[netip.Addr]addressAt
 	bridges    map[uint32]*bridge
 	macs       map[macKey]macPlace
+	bfd        map[bfdKey]*bfdSession
+	multihop   bool // BFD sessions of several hops are allowed
 	signals    []signal
 	workers    int
 	turn       int       // of the workers, when a queue comes
@@ -108,6 +110,7 @@ func newWorld(workers int) *world {
 		addresses:  map[netip.Addr]addressAt{},
 		bridges:    map[uint32]*bridge{},
 		macs:       map[macKey]macPlace{},
+		bfd:        map[bfdKey]*bfdSession{},
 		workers:    workers,
 	}
 	w.interfaces[0] = &iface{kind: local, name: "local0", l2: none}
