@@ -108,7 +108,7 @@ func TestAMemberWaitsForItsBridgeAndOutlivesIt(t *testing.T) {
 	etcd := newEtcd(t)
 	n1 := newNode(t, etcd, "n1", "192.0.2.1")
 	n1.member("lan1", "a", `,"addresses":["10.60.0.5/24"]`)
-	n1.state("a", "PENDING bridge-member/lan1/a waits for bridge/lan1")
+	n1.state("a", "PENDING waits for the bridge lan1")
 	n1.bridge("lan1", "PENDING there is no such bridge")
 	n1.apply("lan1", "")
 	n1.state("a", "UP")

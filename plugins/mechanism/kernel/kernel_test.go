@@ -413,7 +413,7 @@ func TestAWorkloadThatEndsTakesItsConnectionAlong(t *testing.T) {
 	n.want(full(ref, b))
 	ping(t, b, "10.60.0.1")
 	endIt()
-	n.is("c1", reconcile.Pending, "netns/")
+	n.is("c1", reconcile.Pending, "waits for the network namespace")
 	nothing(t, b)
 	n.remove("c1")
 }

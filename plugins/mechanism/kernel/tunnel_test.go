@@ -109,7 +109,7 @@ func TestTunnelOfAWorkloadThatEnds(t *testing.T) {
 				t.Errorf("status %+v", s)
 			}
 			endIt()
-			n.is("c2", reconcile.Pending, "netns/")
+			n.is("c2", reconcile.Pending, "waits for the network namespace")
 			n.remove("c2")
 		}
 		n.wait("an answer", x.answers)
