@@ -64,6 +64,11 @@ func TestAnAgentThatRestartsTouchesNothing(t *testing.T) {
 	put(t, etcd, n1.keys.Member("lan1", "lost"), `{"node":"n1","connection":"lost","mac":"02:00:00:00:00:99","addresses":["10.60.0.99/24"]}`)
 	put(t, etcd, n1.keys.Address("lan1", "02:00:00:00:00:99"), `{"node":"n1","connection":"lost"}`)
 	put(t, etcd, n1.keys.Address("lan1", "10.60.0.99"), `{"node":"n1","connection":"lost"}`)
+	n1.look = func() {
+		if data, there := n1.bridges.tellStatus("lan1"); data != nil || !there {
+			t.Errorf("before it knows, it tells %q, %v", data, there)
+		}
+	}
 	n1.start()
 	n1.state("a", "UP")
 	n1.bridge("lan1", "UP")
