@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,8 +45,19 @@ func (f *flow) end(t *testing.T) {
 	var sent, received int
 	_, counts, _ := strings.Cut(out, "ping statistics ---\n")
 	if n, _ := fmt.Sscanf(counts, "%d packets transmitted, %d received", &sent, &received); n != 2 || received < sent-1 {
-		t.Errorf("the flow lost packets:\n%s", out[max(0, len(out)-2000):])
+		t.Errorf("the flow lost packets: %s of %d\n%s", unanswered(out, sent), sent, out[max(0, len(out)-2000):])
 	}
+}
+
+// unanswered are the numbers of the packets that ping has had no answer to.
+func unanswered(out string, sent int) string {
+	var all []string
+	for seq := 1; seq <= sent; seq++ {
+		if number := strconv.Itoa(seq); !strings.Contains(out, "icmp_seq="+number+" ") {
+			all = append(all, number)
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 func TestAgentRestartAdoptsWithoutTouching(t *testing.T) {
