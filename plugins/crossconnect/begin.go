@@ -15,6 +15,7 @@ type prepared struct {
 	data   []byte
 	x      *models.CrossConnect
 	values []reconcile.Value
+	begun  bool // the engine has got them
 }
 
 // maxPrepared bounds what is kept for puts that never came.
@@ -45,7 +46,7 @@ func (p *Plugin) Begin(x *models.CrossConnect) ([]byte, error) {
 	if len(p.prepared) >= maxPrepared {
 		clear(p.prepared)
 	}
-	p.prepared[x.Id] = prepared{data, x, values}
+	p.prepared[x.Id] = prepared{data, x, values, begun}
 	return data, nil
 }
 
@@ -68,6 +69,7 @@ func (p *Plugin) begun(id string, values []reconcile.Value) bool {
 func (p *Plugin) BeginEnd(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	delete(p.prepared, id)
 	if r := p.records[id]; r != nil && !r.deleted {
 		r.ending = true
 		p.engine.Apply(reconcile.Change{Group: id, Revision: provisional})

@@ -24,6 +24,7 @@ type Store interface {
 // Engine is what this room needs of plugins/reconcile.
 type Engine interface {
 	Apply(changes ...reconcile.Change)
+	Confirm(group string, was, revision int64) bool
 	Start(ctx context.Context) error
 }
 
@@ -189,7 +190,7 @@ func (p *Plugin) put(changes []reconcile.Change, kv store.KV) []reconcile.Change
 		return changes // known: a snapshot repeats what did not change
 	}
 	r.revision, r.deleted, r.ending, r.invalid, r.refused = kv.Revision, false, false, "", nil
-	x, values, err := p.read(id, kv.Value)
+	x, values, begun, err := p.read(id, kv.Value)
 	if err != nil {
 		r.refused = kv.Value
 		p.refuse(id, r, err)
@@ -197,6 +198,9 @@ func (p *Plugin) put(changes []reconcile.Change, kv store.KV) []reconcile.Change
 	}
 	r.desired = x
 	p.notify(id, r)
+	if begun && p.engine.Confirm(id, provisional, kv.Revision) {
+		return changes
+	}
 	return append(changes, reconcile.Change{Group: id, Revision: kv.Revision, Values: values})
 }
 
@@ -222,13 +226,15 @@ func (p *Plugin) remove(changes []reconcile.Change, id string, revision int64) [
 	return append(changes, reconcile.Change{Group: id, Revision: revision})
 }
 
-// read is parse, unless the record is the one that was prepared. p.mu is held.
-func (p *Plugin) read(id string, data []byte) (*models.CrossConnect, []reconcile.Value, error) {
+// read is parse, unless the record is the one that was prepared; begun tells whether the
+// engine has it already. p.mu is held.
+func (p *Plugin) read(id string, data []byte) (x *models.CrossConnect, values []reconcile.Value, begun bool, err error) {
 	if r, ok := p.prepared[id]; ok && bytes.Equal(r.data, data) {
 		delete(p.prepared, id)
-		return r.x, r.values, nil
+		return r.x, r.values, r.begun, nil
 	}
-	return p.parse(id, data)
+	x, values, err = p.parse(id, data)
+	return x, values, false, err
 }
 
 // parse reads and checks a record and renders it.

@@ -25,6 +25,20 @@ func (e *Engine) Apply(changes ...Change) {
 	}
 }
 
+// Confirm gives the last Change of a group another revision: it is wanted as it was, and
+// nothing need be compared. False: the group's last Change has not the revision was.
+func (e *Engine) Confirm(group string, was, revision int64) bool {
+	e.mu.Lock()
+	defer e.unlock()
+	g := e.groups[group]
+	if g == nil || g.revision != was {
+		return false
+	}
+	g.revision, g.told = revision, Status{}
+	e.review(g)
+	return true
+}
+
 // wish is a wanted value as its descriptor sees it.
 type wish struct {
 	key   string

@@ -39,6 +39,36 @@ func TestEveryChangeIsAnswered(t *testing.T) {
 	})
 }
 
+// A change that only got another revision is answered, sooner or later, and compares nothing.
+func TestConfirm(t *testing.T) {
+	begin(t, func(t *testing.T, r *rig) {
+		if r.Confirm("c1", -1, 7) {
+			t.Error("a group that nobody knows was confirmed")
+		}
+		c := set("c1", "link/a", "v1")
+		c.Revision = -1
+		r.Apply(c)
+		if !r.Confirm("c1", -1, 7) { // it is being made, or is not yet
+			t.Error("not confirmed")
+		}
+		r.settle()
+		if r.last != (Status{Group: "c1", Revision: 7, State: Applied}) {
+			t.Errorf("told %+v", r.last)
+		}
+		if r.Confirm("c1", -1, 8) {
+			t.Error("a revision that it no longer has was confirmed")
+		}
+		if !r.Confirm("c1", 7, 9) { // it is made
+			t.Error("not confirmed")
+		}
+		r.settle()
+		if r.last != (Status{Group: "c1", Revision: 9, State: Applied}) {
+			t.Errorf("told %+v", r.last)
+		}
+		r.expect("create link/a v1")
+	})
+}
+
 func TestKeyOfTwoGroups(t *testing.T) {
 	begin(t, func(t *testing.T, r *rig) {
 		r.want("first", "link/a", "v1")
