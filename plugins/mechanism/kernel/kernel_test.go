@@ -8,12 +8,13 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/linux"
 	"go.patchbay.dev/plugins/linux/nstest"
 	"go.patchbay.dev/plugins/reconcile"
-	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 )
 
 // full is a cross-connect with one of everything.

@@ -10,11 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/linux"
 	"go.patchbay.dev/plugins/linux/nstest"
 	"go.patchbay.dev/plugins/reconcile"
-	"google.golang.org/protobuf/proto"
 )
 
 // story tells of VXLAN on the client's node, in a process in its namespace.
