@@ -3,9 +3,12 @@ package vppapi_test
 import (
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"go.patchbay.dev/vppapi"
+	"go.patchbay.dev/vppapi/vppfake"
 )
 
 // What is left of new interfaces for later is done by the call that joins them, also when
@@ -83,4 +86,14 @@ func reserve(t *testing.T, e *env) {
 	if got := find(t, c, i); !got.AdminUp {
 		t.Errorf("it was not set up: %+v", got)
 	}
+}
+
+// VPP looks through its memif interfaces when there is the first, and the list must not grow meanwhile.
+func TestTheListOfMemifsGrowsWhenVPPHasLooked(t *testing.T) {
+	e := &env{dir: shortDir(t)}
+	e.socket = filepath.Join(e.dir, "api.sock")
+	v, err := vppfake.Start(e.socket, vppfake.Look(5*time.Millisecond))
+	ok(t, "start", err)
+	t.Cleanup(v.Close)
+	ok(t, "reserve", e.client(t).ReserveMemifs(t.Context(), 1, e.path(1), 150))
 }

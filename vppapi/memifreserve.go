@@ -31,7 +31,9 @@ func (c *Client) ReserveMemifs(ctx context.Context, socket uint32, path string, 
 	err := c.call(ctx, one(&memif.MemifSocketFilenameAddDelV2{IsAdd: true, SocketID: socket, SocketFilename: path}, &memif.MemifSocketFilenameAddDelV2Reply{}))
 	var made []*memif.MemifCreateV2Reply
 	for batch := 1; len(made) < n && err == nil; batch = 64 {
-		// The first interface of all makes VPP look: it is let look before there are more.
+		if len(made) == 1 {
+			time.Sleep(pass) // the first interface of all makes VPP look, with a pause where it is slow: the list must not grow in that
+		}
 		calls := []*exchange{}
 		for range min(n-len(made), batch) {
 			reply := &memif.MemifCreateV2Reply{}

@@ -8,7 +8,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -20,8 +19,6 @@ import (
 
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
 
-	"go.patchbay.dev/plugins/linux"
-	"go.patchbay.dev/plugins/store"
 	"go.patchbay.dev/tests/lab"
 )
 
@@ -38,8 +35,8 @@ type row struct{ what, figure, against, ratio, target string }
 var table []row
 
 func TestMain(m *testing.M) {
-	if socket := os.Getenv(relayEnv); socket != "" {
-		runRelay(socket)
+	if config := os.Getenv(leastEnv); config != "" {
+		runLeast(config)
 	}
 	code := m.Run()
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
@@ -61,72 +58,11 @@ func ratio(a, b time.Duration) string { return fmt.Sprintf("%.2f", float64(a)/fl
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond)) }
 
-// floor does what every connection needs, and nothing else.
-type floor struct {
-	store *store.Store
-	ns    *linux.Namespaces
-	a, b  *linux.Namespace
-}
-
-// newFloor makes its pairs between the namespaces that the agent does: the kernel takes the
-// longer for an interface the more there are beside it.
-func newFloor(t *testing.T, client, endpoint *lab.Namespace) *floor {
-	t.Helper()
-	dir := t.TempDir()
-	s, err := store.Open(t.Context(), store.Config{DataDir: dir})
-	check(t, err)
-	ns, err := linux.New(linux.Options{Instance: dir})
-	check(t, err)
-	a, err := ns.Open(client.Path)
-	check(t, err)
-	b, err := ns.Open(endpoint.Path)
-	check(t, err)
-	for _, n := range []*linux.Namespace{a, b} {
-		_, err := n.NSID()
-		check(t, err)
-	}
-	t.Cleanup(func() { a.Close(); b.Close(); ns.Close(); s.Close() })
-	return &floor{s, ns, a, b}
-}
-
 func check(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// once is one connection done bare. What it makes is undone outside the measurement.
-func (f *floor) once(t *testing.T) time.Duration {
-	t.Helper()
-	record := []byte(strings.Repeat("x", 1200)) // as large as a record is
-	tags := [2]linux.Tag{{ID: "floor", Side: linux.Client}, {ID: "floor", Side: linux.Endpoint}}
-	ends := [2]linux.End{
-		{NS: f.a, Name: "f0", MAC: tags[0].MAC(), MTU: 1500},
-		{NS: f.b, Name: "f0", MAC: tags[1].MAC(), MTU: 1500},
-	}
-	start := time.Now()
-	_, err := f.store.Put(t.Context(), "/floor", record)
-	check(t, err)
-	check(t, f.ns.CreatePair(ends[0], ends[1]))
-	var links [2]linux.Link
-	for i, e := range ends {
-		links[i], err = e.NS.LinkByName(e.Name)
-		check(t, err)
-		links[i], err = e.NS.SetLink(links[i].Index, linux.Change{Alias: tags[i].String(), Up: true})
-		check(t, err)
-	}
-	for i, e := range ends {
-		own, other := netip.AddrFrom4([4]byte{198, 18, 0, byte(i)}), netip.AddrFrom4([4]byte{198, 18, 0, byte(1 - i)})
-		own6, other6 := netip.MustParseAddr(fmt.Sprintf("2001:db8::%d", 1+i)), netip.MustParseAddr(fmt.Sprintf("2001:db8::%d", 2-i))
-		check(t, e.NS.ConfigureNew(links[i].Index, linux.Config{
-			Addresses: []netip.Prefix{netip.PrefixFrom(own, 32), netip.PrefixFrom(own6, 128)},
-			Routes:    []linux.Route{{Prefix: netip.PrefixFrom(other, 32)}, {Prefix: netip.PrefixFrom(other6, 128)}},
-		}))
-	}
-	took := time.Since(start)
-	check(t, f.ns.DeleteLink(links[0]))
-	return took
 }
 
 // bed is an agent with clients and endpoints.
@@ -155,57 +91,68 @@ func newBed(t *testing.T) *bed {
 	return b
 }
 
-// connect makes one more connection and gives the time from request to reply.
-func (b *bed) connect(t *testing.T) (*networkservice.Connection, time.Duration) {
+// connect makes one more connection, to stay.
+func (b *bed) connect(t *testing.T) {
+	t.Helper()
+	b.live++
+	b.ask(t, b.client)
+}
+
+// turn makes a connection, gives the time from request to reply, and closes it again.
+func (b *bed) turn(t *testing.T, client *lab.Client) time.Duration {
+	t.Helper()
+	conn, took := b.ask(t, client)
+	client.Disconnect(conn)
+	return took
+}
+
+func (b *bed) ask(t *testing.T, client *lab.Client) (*networkservice.Connection, time.Duration) {
 	t.Helper()
 	b.n++
 	ns := b.ns[b.n%len(b.ns)]
 	in := lab.NewRequest(t, fmt.Sprintf("c%d", b.n), "fw", ns, fmt.Sprintf("nsm%d", b.n))
 	start := time.Now()
-	conn, err := b.client.Pass(t.Context(), in, ns)
+	conn, err := client.Pass(t.Context(), in, ns)
 	took := time.Since(start)
 	check(t, err)
-	b.live++
 	return conn, took
 }
 
-// compare takes turns between the agent, the floor, and the floor with the two gRPC calls
-// that no request can do without; what it connects it closes again.
-func (b *bed) compare(t *testing.T, f *floor, h *hops) (agent, bare, called time.Duration) {
+// compare takes turns between the agent, the bare floor and the least agent; what they
+// connect is closed again.
+func (b *bed) compare(t *testing.T, f *floor, l *lab.Client) (agent, bare, least time.Duration) {
 	t.Helper()
-	var agents, bares, calls []time.Duration
+	var agents, bares, leasts []time.Duration
 	for range rounds {
-		once := f.once(t)
-		bares = append(bares, once)
-		calls = append(calls, once+h.once(t))
-		conn, took := b.connect(t)
-		agents = append(agents, took)
-		b.client.Disconnect(conn)
-		b.live--
+		bares = append(bares, f.once(t))
+		leasts = append(leasts, b.turn(t, l))
+		agents = append(agents, b.turn(t, b.client))
 	}
-	return median(agents), median(bares), median(calls)
+	return median(agents), median(bares), median(leasts)
 }
 
 func TestBench(t *testing.T) {
-	b, h := newBed(t), newHops(t)
-	f := newFloor(t, b.ns[0], b.ends[0].Net)
+	b := newBed(t)
+	f, l := newFloor(t, b.ns[0], b.ends[0].Net), newLeast(t, b.ends[0], "", "")
 	for range 10 {
 		b.connect(t)
 	}
-	few, bare, called := b.compare(t, f, h)
+	few, bare, least := b.compare(t, f, l)
 	table = append(table,
 		row{"request to reply, 10 live", ms(few), "floor " + ms(bare), ratio(few, bare), "≤ 1.5"},
-		row{"request to reply, 10 live", ms(few), "floor and two bare gRPC calls " + ms(called), ratio(few, called), ""})
+		row{"request to reply, 10 live", ms(few), "the least agent " + ms(least), ratio(few, least), ""},
+		row{"the least agent, 10 live", ms(least), "floor " + ms(bare), ratio(least, bare), ""})
 
 	burst(t, b)
 
 	for b.live < many {
 		b.connect(t)
 	}
-	lots, bareLots, _ := b.compare(t, f, h)
+	lots, bareLots, leastLots := b.compare(t, f, l)
 	table = append(table,
 		row{"request to reply, 1,000 live", ms(lots), "floor " + ms(bareLots), ratio(lots, bareLots), ""},
 		row{"request to reply, 1,000 live", ms(lots), "10 live " + ms(few), ratio(lots, few), "≤ 1.3"},
+		row{"the least agent, 1,000 live", ms(leastLots), "10 live " + ms(least), ratio(leastLots, least), ""},
 		row{"the floor itself, 1,000 live", ms(bareLots), "10 live " + ms(bare), ratio(bareLots, bare), ""})
 
 	idle(t, b)

@@ -7,11 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/networkservicemesh/api/pkg/api/networkservice"
 
 	"go.patchbay.dev/plugins/store"
 	"go.patchbay.dev/vppapi"
@@ -55,7 +56,7 @@ type port struct {
 
 // put is the record, as large as one is.
 func (f *vppFloor) put(t *testing.T) {
-	_, err := f.store.Put(t.Context(), "/floor", []byte(strings.Repeat("x", 1200)))
+	_, err := f.store.Put(t.Context(), "/floor", record)
 	check(t, err)
 }
 
@@ -113,10 +114,15 @@ func (f *vppFloor) once(t *testing.T) time.Duration {
 	ports, err := f.connect(f.n)
 	took := time.Since(start)
 	check(t, err)
-	check(t, both(func(i int) error {
-		return f.vpp.DeleteMemif(context.Background(), ports[i].index, ports[i].number)
-	}))
+	check(t, f.remove(ports))
 	return took
+}
+
+// remove undoes connect.
+func (f *vppFloor) remove(ports [2]port) error {
+	return both(func(i int) error {
+		return f.vpp.DeleteMemif(context.Background(), ports[i].index, ports[i].number)
+	})
 }
 
 // replay makes many connections with as many calls under way at the same time as the
@@ -145,4 +151,27 @@ func atOnce(count int, f func(i int) error) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// leastVPP is the least agent's dataplane on VPP.
+type leastVPP struct{ *vppFloor }
+
+func leastOnVPP(c leastConfig) (func(context.Context) error, dataplane, error) {
+	s, err := store.Open(context.Background(), store.Config{DataDir: c.Dir})
+	if err != nil {
+		return nil, nil, err
+	}
+	vpp := vppapi.New(vppapi.Options{Socket: c.VPP, Name: "least", Timeout: time.Minute})
+	vpp.Start(context.Background())
+	return leastPut(s), leastVPP{&vppFloor{vpp: vpp, dir: c.RunDir, n: 1 << 21}}, vpp.Up()
+}
+
+func (leastVPP) mechanism() *networkservice.Mechanism {
+	return &networkservice.Mechanism{Cls: "LOCAL", Type: "MEMIF"}
+}
+
+func (v leastVPP) connect(context.Context, end, end) (func() error, error) {
+	v.n += 2
+	ports, err := v.vppFloor.connect(v.n)
+	return func() error { return v.remove(ports) }, err
 }

@@ -88,6 +88,9 @@ func NewEndpoint(t testing.TB, a *Agent, name string) *Endpoint {
 	return e
 }
 
+// Socket is where the endpoint listens.
+func (e *Endpoint) Socket() string { return e.socket }
+
 // Serve listens on the endpoint's socket, again after Kill.
 func (e *Endpoint) Serve() {
 	e.t.Helper()

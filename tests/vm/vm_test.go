@@ -109,7 +109,8 @@ func TestCards(t *testing.T) {
 				}
 				report.Part(t, "VPP in QEMU", version)
 				addVPP(t, tree, path)
-				g.MemoryMB, g.Modules, g.Env = 2048, append(g.Modules, "tun", "vhost_net"), append(g.Env, vpptest.Prefix+"="+prefix(path))
+				addTools(t, tree, "bridge")
+				g.MemoryMB, g.Modules, g.Env = 2048, append(g.Modules, "tun", "vhost_net", "vxlan"), append(g.Env, vpptest.Prefix+"="+prefix(path))
 			}
 			build(t, tree, "/bin/patchbay", "build", "./agent/cmd/patchbay")
 			build(t, tree, "/bin/guest.test", "test", "-c", s.folder)
@@ -162,7 +163,7 @@ func run(t *testing.T, g *Guest, pattern string) {
 func prefix(vpp string) string { return filepath.Dir(filepath.Dir(vpp)) }
 
 // plugins of VPP that are needed; each takes time to load.
-var plugins = []string{"af_packet", "l3xc", "memif", "vhost", "ping"}
+var plugins = []string{"af_packet", "l3xc", "memif", "vhost", "vxlan", "ping"}
 
 // addVPP adds VPP, and the programs that tests call.
 func addVPP(t *testing.T, tree *Tree, vpp string) {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"go.fd.io/govpp/api"
 	"go.fd.io/govpp/binapi/memif"
@@ -59,6 +60,16 @@ func memifMessages(t *table) {
 	})
 }
 
+// looked tells whether VPP has ended looking through its memif interfaces, which the first
+// has it do.
+func (w *world) looked(took time.Duration) bool {
+	if w.looks.IsZero() {
+		w.looks = time.Now().Add(took)
+		return true
+	}
+	return !time.Now().Before(w.looks)
+}
+
 func memifSocketAddDel(at *call, q *memif.MemifSocketFilenameAddDelV2, r *memif.MemifSocketFilenameAddDelV2Reply) int32 {
 	path := cut(q.SocketFilename)
 	s := at.w.sockets[q.SocketID]
@@ -109,6 +120,10 @@ func memifCreate(at *call, q *memif.MemifCreateV2, r *memif.MemifCreateV2Reply) 
 		i.mac, i.mtu = [6]byte{}, 0
 	} else if i.mac == [6]byte{} {
 		i.mac = [6]byte{2, 0xfe, 0, 0, byte(q.SocketID >> 8), byte(q.SocketID)}
+	}
+	if !at.w.looked(at.v.o.look) {
+		at.v.die()
+		return 0
 	}
 	at.w.put(i)
 	r.SwIfIndex = i.index

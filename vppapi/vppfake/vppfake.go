@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"go.patchbay.dev/vppapi"
 )
@@ -42,10 +43,15 @@ type options struct {
 	taps    TapMaker
 	workers int
 	devices map[string]bool // PCI functions by address; true: VPP has a driver
+	look    time.Duration
 }
 
 // Workers gives it threads besides the main one. It deals out queues to them in turn.
 func Workers(n int) Option { return func(o *options) { o.workers = n } }
+
+// Look is how long it looks through its memif interfaces when the first is made. If there
+// are more before it has ended, VPP dies, as the real one may.
+func Look(took time.Duration) Option { return func(o *options) { o.look = took } }
 
 // WithVersion is the version that it tells, for instance "26.02-release".
 func WithVersion(version string) Option { return func(o *options) { o.version = version } }

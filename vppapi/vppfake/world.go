@@ -4,6 +4,7 @@ import (
 	"io"
 	"maps"
 	"net/netip"
+	"time"
 
 	"go.fd.io/govpp/api"
 	"go.fd.io/govpp/binapi/interface_types"
@@ -93,7 +94,8 @@ type world struct {
 	macs       map[macKey]macPlace
 	signals    []signal
 	workers    int
-	turn       int // of the workers, when a queue comes
+	turn       int       // of the workers, when a queue comes
+	looks      time.Time // until then it looks through its memif interfaces
 }
 
 func newWorld(workers int) *world {
