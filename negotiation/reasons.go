@@ -67,13 +67,9 @@ func (n *negotiation) whyNotClient(x *entry) string {
 	case x.best == unreached:
 		return n.unjoined(x, &n.client, &n.endpoint)
 	}
-	switch rule(x.best, n.best.score) {
-	case preferClient:
-		return "the configuration prefers " + n.best.client.name
-	case preferEndpoint:
-		return "the configuration prefers " + n.best.endpoint.name
-	case preferTunnel:
-		return "the configuration prefers " + n.best.tunnel.name
+	switch r := rule(x.best, n.best.score); r {
+	case preferClient, preferEndpoint, preferTunnel:
+		return n.preferred(r)
 	case reach:
 		switch {
 		case n.bestIsDirect(x):
@@ -94,13 +90,9 @@ func (n *negotiation) whyNotEndpoint(x *entry) string {
 	case x.best == unreached:
 		return n.unjoined(x, &n.endpoint, &n.client)
 	}
-	switch rule(x.best, n.best.score) {
-	case preferClient:
-		return "the configuration prefers " + n.best.client.name
-	case preferEndpoint:
-		return "the configuration prefers " + n.best.endpoint.name
-	case preferTunnel:
-		return "the configuration prefers " + n.best.tunnel.name
+	switch r := rule(x.best, n.best.score); r {
+	case preferClient, preferEndpoint, preferTunnel:
+		return n.preferred(r)
 	case endpointOrder:
 		return n.endpoint.first(n.best.endpoint)
 	}
@@ -120,13 +112,25 @@ func (n *negotiation) whyNotTunnel(x *entry) string {
 	}
 	switch rule(x.best, n.best.score) {
 	case preferTunnel:
-		return "the configuration prefers " + n.best.tunnel.name
+		return n.preferred(preferTunnel)
 	case reach:
 		if n.bestIsDirect(x) {
 			return "policy path direct takes " + n.best.tunnel.name + ", which needs no forwarder"
 		}
 	}
 	return n.tunnels.first(n.best.tunnel)
+}
+
+// preferred names what the configuration takes instead, by one of the rules that are its.
+func (n *negotiation) preferred(rule int) string {
+	taken := n.best.client
+	switch rule {
+	case preferEndpoint:
+		taken = n.best.endpoint
+	case preferTunnel:
+		taken = n.best.tunnel
+	}
+	return "the configuration prefers " + taken.name
 }
 
 // bestIsDirect says whether the policy for a direct path put what was taken before x.

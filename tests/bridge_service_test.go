@@ -254,7 +254,7 @@ func TestWhatABridgeRefuses(t *testing.T) {
 		"loop":   {`{"type":"BRIDGE","parameters":{"bridge":"lan1"}}`, "lan1", "two that a record joined would make a loop"},
 		"tunnel": {`{"type":"VXLAN","parameters":{"src_ip":"10.99.0.2","dst_ip":"10.99.0.1","vni":"5"}}`, "lan1", "VXLAN leads to another node, and so does the mesh of bridge lan1"},
 		"out":    {`{"type":"VXLAN","parameters":{"src_ip":"10.99.0.2","dst_ip":"10.99.0.1","vni":"5"}}`, "wan", "VXLAN ends in VPP, which this node does not have"},
-		"none":   {`{"type":"KERNEL","parameters":{"netns":"` + a.Path + `","name":"nsm6"}}`, "lan9", "waits for bridge/lan9"},
+		"none":   {`{"type":"KERNEL","parameters":{"netns":"` + a.Path + `","name":"nsm6"}}`, "lan9", "waits for the bridge lan9"},
 	} {
 		put(s.agent, id, `{"client":{"mechanism":`+c.client+`},"endpoint":{"mechanism":{"type":"BRIDGE","parameters":{"bridge":"`+c.bridge+`"}}}}`)
 		state := "FAILED"

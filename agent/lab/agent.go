@@ -12,11 +12,11 @@ import (
 	"strings"
 )
 
-// AgentPort is where agents reach each other.
-const AgentPort = 9640
+// agentPort is where agents reach each other.
+const agentPort = 9640
 
 // AgentURL is where other agents reach the node's.
-func (n *Node) AgentURL() string { return fmt.Sprintf("tcp://%s:%d", n.Addresses[0], AgentPort) }
+func (n *Node) AgentURL() string { return fmt.Sprintf("tcp://%s:%d", n.Addresses[0], agentPort) }
 
 // Config is the agent's configuration file.
 func (n *Node) Config() string { return filepath.Join(n.Dir, "patchbay.yaml") }

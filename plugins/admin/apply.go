@@ -3,7 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
-	"strings"
+	"fmt"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -23,7 +23,7 @@ type object struct {
 
 // parse reads and checks an object as the watch of etcd would.
 func (s *Server) parse(ctx context.Context, kind string, data []byte) (*object, error) {
-	switch singular(kind) {
+	switch kind {
 	case "crossconnect":
 		x := &models.CrossConnect{}
 		if err := models.Unmarshal(data, x); err != nil {
@@ -52,7 +52,7 @@ func (s *Server) parse(ctx context.Context, kind string, data []byte) (*object, 
 		}
 		return &object{b, b.Name, s.Keys.Bridge(b.Name)}, s.Bridges.Check(ctx, b)
 	}
-	return nil, errKind(kind)
+	return nil, &models.FieldError{Field: "kind", Reason: fmt.Sprintf("%q cannot be applied; use crossconnect, connection, service or bridge", kind)}
 }
 
 // Apply writes a desired object that is valid; one that is there already in the same
@@ -88,7 +88,7 @@ func (s *Server) Apply(ctx context.Context, in *adminpb.ApplyRequest) (*adminpb.
 	if out.Revision, err = s.Store.Put(ctx, o.key, data); err != nil {
 		return nil, unavailable(err)
 	}
-	if singular(in.Kind) == "bridge" { // so that the next request finds it
+	if in.Kind == "bridge" { // so that the next request finds it
 		err = s.Bridges.Await(ctx, out.Revision)
 	}
 	return out, err
@@ -101,7 +101,7 @@ func (s *Server) Delete(ctx context.Context, in *adminpb.DeleteRequest) (*adminp
 		return nil, err
 	}
 	var key string
-	switch singular(in.Kind) {
+	switch in.Kind {
 	case "crossconnect":
 		key = s.Keys.CrossConnect(in.Name)
 	case "connection":
@@ -116,30 +116,24 @@ func (s *Server) Delete(ctx context.Context, in *adminpb.DeleteRequest) (*adminp
 	case "bridge":
 		key = s.Keys.Bridge(in.Name)
 	default:
-		return nil, status.Error(codes.InvalidArgument, errKind(in.Kind).Error())
+		return nil, status.Errorf(codes.InvalidArgument, "kind: %q cannot be deleted; use crossconnect, connection, service, endpoint or bridge", in.Kind)
 	}
 	if _, err := s.Store.Get(ctx, key); errors.Is(err, store.ErrNotFound) {
-		return nil, status.Errorf(codes.NotFound, "%s %q is not there", singular(in.Kind), in.Name)
+		return nil, status.Errorf(codes.NotFound, "%s %q is not there", in.Kind, in.Name)
 	}
-	if singular(in.Kind) == "bridge" && !in.Force {
+	if in.Kind == "bridge" && !in.Force {
 		if err := s.unused(ctx, in.Name); err != nil {
 			return nil, err
 		}
 	}
 	revision, err := s.Store.Delete(ctx, key)
-	if err == nil && singular(in.Kind) == "bridge" {
+	if err == nil && in.Kind == "bridge" {
 		err = errors.Join(s.Bridges.Free(ctx, in.Name), s.Bridges.Await(ctx, revision))
 	}
 	if err != nil {
 		return nil, unavailable(err)
 	}
 	return &adminpb.DeleteResponse{}, nil
-}
-
-func singular(kind string) string { return strings.TrimSuffix(strings.ToLower(kind), "s") }
-
-func errKind(kind string) error {
-	return &models.FieldError{Field: "kind", Reason: "\"" + kind + "\" is not known; use CrossConnect, Connection, Service or Bridge"}
 }
 
 func invalid(err error) error { return status.Error(codes.InvalidArgument, err.Error()) }

@@ -105,6 +105,9 @@ func (p *Plugin) mtu(b *models.Bridge) uint32 {
 	return uint32(cmp.Or(min(p.most(b), defaultMTU), defaultMTU))
 }
 
+// programming is the reason of a bridge that the engine has not told of yet.
+const programming = "is being programmed"
+
 // EngineStatus takes in what the engine reports of a group, and tells whether it is one of
 // this room's; the others are those of cross-connects.
 func (p *Plugin) EngineStatus(s reconcile.Status) bool {
@@ -139,12 +142,13 @@ func (p *Plugin) tell(b *bridge) {
 	p.statuses.Touch(b.name)
 }
 
-// tellStatus is a bridge's status as it is written to etcd.
+// tellStatus is a bridge's status as it is written to etcd. What an agent that has restarted does not
+// know yet stays as it was.
 func (p *Plugin) tellStatus(name string) (data []byte, there bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	b := p.bridges[name]
-	if b == nil || b.status == nil {
+	if b == nil || b.status == nil || b.status.Reason == programming {
 		return nil, b != nil && b.mesh != nil
 	}
 	data, err := models.Marshal(b.status)
@@ -189,7 +193,7 @@ func (p *Plugin) status(b *bridge) *models.BridgeStatus {
 	case b.engine.State == reconcile.Pending:
 		s.State, s.Reason = models.State_PENDING, b.engine.Reason
 	case b.engine.State != reconcile.Applied || b.engine.Group == "":
-		s.State, s.Reason = models.State_PENDING, "is being programmed"
+		s.State, s.Reason = models.State_PENDING, programming
 	case b.mesh.vniWhy != "":
 		s.State, s.Reason = models.State_FAILED, b.mesh.vniWhy
 	case uplink != "" && !b.members[uplink]:

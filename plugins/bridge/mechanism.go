@@ -44,7 +44,7 @@ func (Mechanism) Offer(dataplane string) *models.Offer {
 func (m Mechanism) Register(e *reconcile.Engine, _ func(id string)) {
 	reconcile.Register(e, KindMember, members(m))
 	reconcile.Register(e, KindNode, nodes(m))
-	e.Facts(KindBridge, missing{})
+	e.Facts(KindBridge, "the bridge", missing{})
 }
 
 // Complete gives a record its member's MTU and MAC where it has none: the MAC is derived from

@@ -64,6 +64,11 @@ func TestAnAgentThatRestartsTouchesNothing(t *testing.T) {
 	put(t, etcd, n1.keys.Member("lan1", "lost"), `{"node":"n1","connection":"lost","mac":"02:00:00:00:00:99","addresses":["10.60.0.99/24"]}`)
 	put(t, etcd, n1.keys.Address("lan1", "02:00:00:00:00:99"), `{"node":"n1","connection":"lost"}`)
 	put(t, etcd, n1.keys.Address("lan1", "10.60.0.99"), `{"node":"n1","connection":"lost"}`)
+	n1.look = func() {
+		if data, there := n1.bridges.tellStatus("lan1"); data != nil || !there {
+			t.Errorf("before it knows, it tells %q, %v", data, there)
+		}
+	}
 	n1.start()
 	n1.state("a", "UP")
 	n1.bridge("lan1", "UP")
@@ -108,7 +113,7 @@ func TestAMemberWaitsForItsBridgeAndOutlivesIt(t *testing.T) {
 	etcd := newEtcd(t)
 	n1 := newNode(t, etcd, "n1", "192.0.2.1")
 	n1.member("lan1", "a", `,"addresses":["10.60.0.5/24"]`)
-	n1.state("a", "PENDING bridge-member/lan1/a waits for bridge/lan1")
+	n1.state("a", "PENDING waits for the bridge lan1")
 	n1.bridge("lan1", "PENDING there is no such bridge")
 	n1.apply("lan1", "")
 	n1.state("a", "UP")

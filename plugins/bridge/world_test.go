@@ -154,6 +154,7 @@ type node struct {
 	records *crossconnect.Plugin
 	bridges *Plugin
 	stop    func()
+	look    func() // is called when all is read and the engine has yet to look; may be nil
 }
 
 func newEtcd(t testing.TB) *store.Store {
@@ -179,13 +180,16 @@ func newNode(t testing.TB, etcd *store.Store, name, address string) *node {
 // starting has the engine know the bridges before it starts, as the agent does.
 type starting struct {
 	*reconcile.Engine
-	bridges *Plugin
+	n *node
 }
 
 func (s starting) Start(ctx context.Context) error {
-	s.bridges.Refresh()
-	if err := s.bridges.Load(ctx); err != nil {
+	s.n.bridges.Refresh()
+	if err := s.n.bridges.Load(ctx); err != nil {
 		return err
+	}
+	if s.n.look != nil {
+		s.n.look()
 	}
 	return s.Engine.Start(ctx)
 }
@@ -202,7 +206,7 @@ func (n *node) start() {
 	reconcile.Register(n.engine, "thing", n.plane)
 	m := Mechanism{n.bridges}
 	m.Register(n.engine, nil)
-	n.records = crossconnect.New(crossconnect.Options{Keys: n.keys, Store: n.etcd, Engine: starting{n.engine, n.bridges}, Mechanisms: []crossconnect.Mechanism{plug{}, tunnel{}, m}, Log: log})
+	n.records = crossconnect.New(crossconnect.Options{Keys: n.keys, Store: n.etcd, Engine: starting{n.engine, n}, Mechanisms: []crossconnect.Mechanism{plug{}, tunnel{}, m}, Log: log})
 	n.records.Subscribe(func(e crossconnect.Event) { n.bridges.Changed(e.ID, e.Desired, e.Status) })
 	ctx, cancel := context.WithCancel(context.Background())
 	if err := errors.Join(n.bridges.Start(ctx), n.records.Start(ctx)); err != nil {

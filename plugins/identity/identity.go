@@ -76,7 +76,7 @@ func (i *Identity) Server() credentials.TransportCredentials {
 func (i *Identity) Client(node string) credentials.TransportCredentials {
 	config := i.config()
 	config.InsecureSkipVerify = true // VerifyConnection does it: names are those of nodes, not of hosts
-	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return i.certificate() }
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return i.fitting() }
 	config.VerifyConnection = func(s tls.ConnectionState) error {
 		return i.verify(s.PeerCertificates, x509.ExtKeyUsageServerAuth, node)
 	}
@@ -97,6 +97,19 @@ func (i *Identity) certificate() (*tls.Certificate, error) {
 	return &m.own, nil
 }
 
+// fitting is the certificate, unless it is one that the peer must refuse: only this side can say
+// what is wrong with it. A peer that took another node's would tell this agent of that node's connections.
+func (i *Identity) fitting() (*tls.Certificate, error) {
+	m, err := i.source.material()
+	if err == nil {
+		err = i.fit(m)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("this agent cannot show who it is: %w", err)
+	}
+	return &m.own, nil
+}
+
 // transport adds to gRPC's TLS who the peer is, and words for what goes wrong.
 type transport struct {
 	credentials.TransportCredentials
@@ -104,16 +117,8 @@ type transport struct {
 	node string // that is dialled; empty: a server's
 }
 
-// ClientHandshake refuses to show a certificate that the peer must refuse: only this side
-// can say what is wrong with it.
+// ClientHandshake says in its error which agent was dialled.
 func (t transport) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	m, err := t.id.source.material()
-	if err == nil {
-		err = t.id.fit(m)
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("this agent cannot show who it is: %w", err)
-	}
 	c, info, err := t.TransportCredentials.ClientHandshake(ctx, authority, conn)
 	if err != nil {
 		return nil, nil, fmt.Errorf("agent of node %s at %s: %w", t.node, conn.RemoteAddr(), err)

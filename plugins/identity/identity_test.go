@@ -79,9 +79,9 @@ func serve(t *testing.T, i *identity.Identity) (address string, served chan iden
 }
 
 // call calls a node at an address once, over a connection of its own.
-func call(t *testing.T, i *identity.Identity, node, address string) error {
+func call(t *testing.T, i *identity.Identity, node, address string, options ...grpc.DialOption) error {
 	t.Helper()
-	cc, err := grpc.NewClient(address, grpc.WithTransportCredentials(i.Client(node)))
+	cc, err := grpc.NewClient(address, append(options, grpc.WithTransportCredentials(i.Client(node)))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,6 +193,37 @@ func TestFilesThatNeverWillDo(t *testing.T) {
 	}
 	if _, err := identity.FromFiles("n1", files(dir), (&log{}).logger()); err == nil || !strings.Contains(err.Error(), "grpc.tls.ca: ") {
 		t.Errorf("no authority: %v", err)
+	}
+}
+
+// onWrite is a connection on which something happens before the first byte is sent.
+type onWrite struct {
+	net.Conn
+	do func()
+}
+
+func (c onWrite) Write(b []byte) (int, error) {
+	c.do()
+	return c.Conn.Write(b)
+}
+
+// TestNoOtherNodesCertificateIsShown: not even by a handshake that has begun with the right one.
+func TestNoOtherNodesCertificateIsShown(t *testing.T) {
+	a := identitytest.New(t)
+	server, _ := fromFiles(t, a, "n2", identitytest.Node("n2"), &log{})
+	client, dir := fromFiles(t, a, "n1", identitytest.Node("n1"), &log{})
+	address, served := serve(t, server)
+	replace := sync.OnceFunc(func() { a.Write(dir, identitytest.Node("n3")) })
+	dial := func(ctx context.Context, _ string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		return onWrite{c, replace}, err
+	}
+	err := call(t, client, "n2", address, grpc.WithContextDialer(dial))
+	if err == nil || !strings.Contains(err.Error(), "the certificate names node n3, not node n1; give this agent one of its own") {
+		t.Errorf("the caller hears %v", err)
+	}
+	if len(served) > 0 {
+		t.Errorf("it was served as %q", (<-served).Names)
 	}
 }
 

@@ -9,8 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"go.patchbay.dev/plugins/linux/nstest"
 	"golang.org/x/sys/unix"
+
+	"go.patchbay.dev/plugins/linux/nstest"
 )
 
 func TestAPairIsMadeInBothNamespacesAndCarriesPackets(t *testing.T) {

@@ -8,8 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"go.patchbay.dev/plugins/linux/nstest"
 	"golang.org/x/sys/unix"
+
+	"go.patchbay.dev/plugins/linux/nstest"
 )
 
 func TestOpenSaysWhatIsWrong(t *testing.T) {

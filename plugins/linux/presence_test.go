@@ -9,8 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"go.patchbay.dev/plugins/linux/nstest"
 	"golang.org/x/sys/unix"
+
+	"go.patchbay.dev/plugins/linux/nstest"
 )
 
 // wait calls f, which may block, again and again until it returns true, for 10 s at most.

@@ -10,9 +10,13 @@ type FactSource interface {
 	Unwatch(key string)
 }
 
-// Facts makes s the source of a kind of facts. It is called before the first Apply; a
-// kind that is registered twice is a programming error and panics.
-func (e *Engine) Facts(kind string, s FactSource) { e.register(kind).facts = s }
+// Facts makes s the source of a kind of facts, of which an operator calls one words: "the
+// network namespace". It is called before the first Apply; a kind that is registered twice is a
+// programming error and panics.
+func (e *Engine) Facts(kind, words string, s FactSource) {
+	k := e.register(kind)
+	k.facts, k.words = s, words
+}
 
 // Observe says that a fact has come or gone. What depends on a fact that has gone is
 // deleted, and created again when it comes back; when it is back at once, what was not

@@ -22,7 +22,7 @@ func TestFactGoesAndComesBack(t *testing.T) {
 		r.Observe("ns/a", false)
 		r.settle()
 		r.expect("delete join/a v1", "delete link/a v1")
-		r.state("c1", Pending, "link/a waits for ns/a")
+		r.state("c1", Pending, "waits for the namespace a")
 		r.Observe("ns/a", true)
 		r.settle()
 		r.expect("create link/a v1", "create join/a v1")
@@ -72,7 +72,7 @@ func TestFactGoesWhileItsDependentIsMade(t *testing.T) {
 		open()
 		r.settle()
 		r.expect("create link/a v1", "delete link/a v1")
-		r.state("c1", Pending, "ns/a")
+		r.state("c1", Pending, "the namespace a")
 	})
 }
 
@@ -115,7 +115,7 @@ func TestObserveDuringWatch(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				e := New(Options{})
 				defer e.Stop()
-				e.Facts("ns", &hasty{e: e, observed: tt.observed, panic: tt.panic})
+				e.Facts("ns", "the namespace", &hasty{e: e, observed: tt.observed, panic: tt.panic})
 				Register(e, "link", fake{&rig{t: t, begin: time.Now()}, "link"})
 				if err := e.Start(t.Context()); err != nil {
 					t.Fatal(err)

@@ -253,8 +253,8 @@ func TestRegisteringTwicePanics(t *testing.T) {
 	begin(t, func(t *testing.T, r *rig) {
 		for _, register := range []func(){
 			func() { Register(r.Engine, "link", fake{r, "link"}) },
-			func() { r.Facts("link", r) },
-			func() { r.Facts("late", r) },
+			func() { r.Facts("link", "the link", r) },
+			func() { r.Facts("late", "the last", r) },
 		} {
 			func() {
 				defer func() {

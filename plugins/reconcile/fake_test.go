@@ -42,7 +42,7 @@ func tell(t *testing.T, o Options, f func(t *testing.T, r *rig)) {
 		r.Engine = New(o)
 		Register(r.Engine, "link", fake{r, "link"})
 		Register(r.Engine, "join", fake{r, "join"})
-		r.Facts("ns", r)
+		r.Facts("ns", "the namespace", r)
 		defer r.Stop()
 		f(t, r)
 	})

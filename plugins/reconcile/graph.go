@@ -7,6 +7,7 @@ type kind struct {
 	name       string
 	descriptor descriptor // or
 	facts      FactSource // or neither, for a kind that nobody registered
+	words      string     // for one of the facts
 	values     map[string]*value
 
 	count   [Gone]int // of values, by state

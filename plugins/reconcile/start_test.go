@@ -187,7 +187,7 @@ func TestFactsAreWatchedBeforeTheLook(t *testing.T) {
 		}
 		r.settle()
 		r.expect("retrieve join; retrieve link")
-		r.state("c1", Pending, "ns/a")
+		r.state("c1", Pending, "the namespace a")
 	})
 }
 

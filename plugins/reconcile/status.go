@@ -36,7 +36,7 @@ type Status struct {
 	Group    string
 	Revision int64 // of the last Change of the group
 	State    State
-	Reason   string // Pending: which key waits for what; Failed: which key and why
+	Reason   string // Pending: which key waits for what, or for which fact; Failed: which key and why
 	Err      error  // Failed: the error behind the reason
 }
 
@@ -89,6 +89,9 @@ func (v *value) reason() string {
 		path = append(path, end.key)
 	}
 	what := end.key
+	if end.kind.facts != nil {
+		what = end.kind.words + " " + strings.TrimPrefix(end.key, end.kind.name+"/")
+	}
 	switch {
 	case end.state == Pending && end.kind.err != nil:
 		return fmt.Sprintf("%s waits until it is known what exists: %v", end.key, end.kind.err)
@@ -99,6 +102,9 @@ func (v *value) reason() string {
 	}
 	if from.step == vacate {
 		return fmt.Sprintf("%s waits for the end of %s", from.key, what)
+	}
+	if end.kind.facts != nil {
+		return "waits for " + what // whichever does: an operator knows the fact, and need not know the key
 	}
 	return fmt.Sprintf("%s waits for %s", from.key, what)
 }

@@ -44,7 +44,7 @@ func (s *story) start() {
 	for _, k := range kinds {
 		Register(s.engine, k, thingDescriptor{w, k, life})
 	}
-	s.engine.Facts("fact", factSource{w, life})
+	s.engine.Facts("fact", "the fact", factSource{w, life})
 	for g := range s.want {
 		s.apply(g)
 	}

@@ -95,6 +95,12 @@ func ranges(s string) (func(int) bool, error) {
 	if s == "" {
 		return func(int) bool { return true }, nil
 	}
+	in, err := numbers(s, maxVFs)
+	return func(i int) bool { return in[i] }, err
+}
+
+// numbers reads a list like 0-3,5 of numbers that are less than most.
+func numbers(s string, most int) (map[int]bool, error) {
 	in := map[int]bool{}
 	for part := range strings.SplitSeq(s, ",") {
 		from, to, two := strings.Cut(strings.TrimSpace(part), "-")
@@ -103,14 +109,14 @@ func ranges(s string) (func(int) bool, error) {
 		}
 		a, err1 := strconv.Atoi(from)
 		b, err2 := strconv.Atoi(to)
-		if err1 != nil || err2 != nil || a < 0 || b < a || b >= maxVFs {
+		if err1 != nil || err2 != nil || a < 0 || b < a || b >= most {
 			return nil, fmt.Errorf("%q is no list of indexes; write it like 0-3,5", s)
 		}
 		for i := a; i <= b; i++ {
 			in[i] = true
 		}
 	}
-	return func(i int) bool { return in[i] }, nil
+	return in, nil
 }
 
 // takes tells whether the pool's virtual functions are on this physical one.

@@ -3,11 +3,7 @@ package sriov
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/linux"
@@ -186,43 +182,4 @@ func chosen(d Device, mechanism string, byToken bool) string {
 		numa = fmt.Sprintf(", NUMA node %d", d.NUMA)
 	}
 	return fmt.Sprintf("%s: virtual function %d of %s (%s), pool %s%s%s", mechanism, d.VF, d.PF, d.ID, d.Pool, numa, by)
-}
-
-// numaOf is the NUMA node whose processors a process may run on; -1: those of several, or it cannot be told.
-func (p *Plugin) numaOf(pid int) int {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if pid == 0 || err != nil {
-		return -1
-	}
-	var allowed func(int) bool
-	for line := range strings.Lines(string(status)) {
-		if list, ok := strings.CutPrefix(line, "Cpus_allowed_list:"); ok {
-			allowed, _ = ranges(strings.TrimSpace(list))
-		}
-	}
-	nodes, _ := filepath.Glob(filepath.Join(p.sys.root, "devices/system/node/node[0-9]*")) // the pattern is right
-	on := -1
-	for _, node := range nodes {
-		list, err := os.ReadFile(filepath.Join(node, "cpulist"))
-		if err != nil || allowed == nil {
-			return -1
-		}
-		in, err := ranges(strings.TrimSpace(string(list)))
-		if err != nil || !slices.ContainsFunc(processors(), func(n int) bool { return in(n) && allowed(n) }) {
-			continue
-		}
-		if on >= 0 {
-			return -1
-		}
-		on, _ = strconv.Atoi(strings.TrimPrefix(filepath.Base(node), "node"))
-	}
-	return on
-}
-
-// processors are the numbers that processors can have here.
-func processors() (all []int) {
-	for i := range maxVFs {
-		all = append(all, i)
-	}
-	return all
 }

@@ -72,7 +72,7 @@ type descriptor struct{ *Plugin }
 func (p *Plugin) Register(e *reconcile.Engine) {
 	reconcile.Register(e, KindVF, descriptor{p})
 	p.facts.observe = e.Observe
-	e.Facts(KindPCI, &p.facts)
+	e.Facts(KindPCI, "the virtual function", &p.facts)
 	p.lost = e.Lost
 }
 

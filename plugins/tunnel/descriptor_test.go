@@ -180,18 +180,26 @@ func TestTakenTunnels(t *testing.T) {
 	})
 }
 
-// So is that of a bridge.
+// So is that of a bridge, and that which a bridge would have.
 func TestATunnelThatABridgeHas(t *testing.T) {
 	a := newAgent(t)
 	a.start()
 	_, mesh := a.mechanisms["VXLAN"].(*vxlan.Mechanism).Between("1+"+far4, netip.MustParseAddr(own4), netip.MustParseAddr(far4), 1, 1400)
-	a.engine.Apply(reconcile.Change{Group: "bridge/lan", Revision: 1, Values: []reconcile.Value{mesh}})
+	join := func() {
+		a.engine.Apply(reconcile.Change{Group: "bridge/lan", Revision: 1, Values: []reconcile.Value{mesh}})
+	}
+	join()
 	a.settled("bridge/lan", applied)
 	a.apply(a.relay("c1", "VXLAN", models.Ethernet, 1))
 	a.settled("c1", failed("VXLAN tunnel", "is taken by the mesh of a bridge; give one of the two another number"))
 	a.remove("bridge/lan")
 	a.settled("c1", applied)
+	join()
+	a.settled("bridge/lan", failed("VXLAN tunnel", `is taken by connection "c1"`))
 	a.has(2, 0)
+	a.remove("c1")
+	a.settled("bridge/lan", applied)
+	a.has(1, 0)
 }
 
 func TestATunnelThatSomebodyElseHas(t *testing.T) {

@@ -52,6 +52,21 @@ func (w *world) putTunnel(i *iface, form string) index {
 	return i.index
 }
 
+// addDel adds a tunnel, or deletes the one that VPP cannot tell from it, and says where it is.
+func (w *world) addDel(add bool, i *iface, exists api.VPPApiError, form string) (at index, code int32) {
+	there := w.byTunnel(i.kind, i.natural)
+	switch {
+	case add && there != nil:
+		return none, int32(exists)
+	case add:
+		return w.putTunnel(i, form), 0
+	case there == nil:
+		return none, int32(api.NO_SUCH_ENTRY)
+	}
+	w.remove(there)
+	return there.index, 0
+}
+
 // nodeMessages adds what leads from a tunnel to VPP's own interfaces (VPP: src/vlibmemory/vlib_api.c).
 func nodeMessages(t *table) {
 	on(t, true, func(_ *call, q *vlib.AddNodeNext, r *vlib.AddNodeNextReply) int32 {
@@ -94,21 +109,12 @@ func vxlanMessages(t *table) {
 		if local.Is6() {
 			key.local = netip.Addr{}
 		}
-		i := at.w.byTunnel(vxlans, key)
-		switch {
-		case q.IsAdd && i != nil:
-			return int32(api.TUNNEL_EXIST)
-		case q.IsAdd && q.DecapNextIndex > routed:
+		if q.IsAdd && q.DecapNextIndex > routed {
 			return int32(api.INVALID_DECAP_NEXT)
-		case q.IsAdd:
-			r.SwIfIndex = at.w.putTunnel(&iface{kind: vxlans, natural: key, made: q, mac: madeUpMAC(at.w), mtu: 9000, admin: true}, "vxlan_tunnel%d")
-		case i == nil:
-			return int32(api.NO_SUCH_ENTRY)
-		default:
-			r.SwIfIndex = i.index
-			at.w.remove(i)
 		}
-		return 0
+		i := &iface{kind: vxlans, natural: key, made: q, mac: madeUpMAC(at.w), mtu: 9000, admin: true}
+		r.SwIfIndex, code = at.w.addDel(q.IsAdd, i, api.TUNNEL_EXIST, "vxlan_tunnel%d")
+		return code
 	})
 	list(t, func(at *call, q *vxlan.VxlanTunnelV2Dump) (all []*vxlan.VxlanTunnelV2Details) {
 		for i, m := range made[*vxlan.VxlanAddDelTunnelV3](at.w, vxlans, q.SwIfIndex) {
@@ -141,32 +147,21 @@ type geneveKey struct {
 
 // geneveMessages adds GENEVE (VPP: src/plugins/geneve).
 func geneveMessages(t *table) {
-	on(t, true, func(at *call, q *geneve.GeneveAddDelTunnel2, r *geneve.GeneveAddDelTunnel2Reply) int32 {
+	on(t, true, func(at *call, q *geneve.GeneveAddDelTunnel2, r *geneve.GeneveAddDelTunnel2Reply) (code int32) {
 		r.SwIfIndex = none
 		local, remote := fromAddress(q.LocalAddress), fromAddress(q.RemoteAddress)
-		if local == remote {
-			return int32(api.SAME_SRC_DST)
-		}
-		key := geneveKey{remote, q.Vni}
-		i := at.w.byTunnel(geneves, key)
 		switch {
-		case q.IsAdd && i != nil:
-			return int32(api.TUNNEL_EXIST)
+		case local == remote:
+			return int32(api.SAME_SRC_DST)
 		case q.IsAdd && q.DecapNextIndex > routed:
 			return int32(api.INVALID_DECAP_NEXT)
-		case q.IsAdd:
-			i = &iface{kind: geneves, natural: key, made: q, admin: true}
-			if q.L3Mode {
-				i.mac, i.mtu = madeUpMAC(at.w), 9000
-			}
-			r.SwIfIndex = at.w.putTunnel(i, "geneve_tunnel%d")
-		case i == nil:
-			return int32(api.NO_SUCH_ENTRY)
-		default:
-			r.SwIfIndex = i.index
-			at.w.remove(i)
 		}
-		return 0
+		i := &iface{kind: geneves, natural: geneveKey{remote, q.Vni}, made: q, admin: true}
+		if q.L3Mode {
+			i.mac, i.mtu = madeUpMAC(at.w), 9000
+		}
+		r.SwIfIndex, code = at.w.addDel(q.IsAdd, i, api.TUNNEL_EXIST, "geneve_tunnel%d")
+		return code
 	})
 	list(t, func(at *call, q *geneve.GeneveTunnelDump) (all []*geneve.GeneveTunnelDetails) {
 		for i, m := range made[*geneve.GeneveAddDelTunnel2](at.w, geneves, q.SwIfIndex) {
@@ -188,23 +183,12 @@ func greMessages(t *table) {
 			return code
 		}
 		key := vppapi.GRE{Local: local, Remote: remote, Ethernet: q.Tunnel.Type == gre.GRE_API_TUNNEL_TYPE_TEB, Key: q.Tunnel.Key}
-		i := at.w.byTunnel(gres, key)
-		switch {
-		case q.IsAdd && i != nil:
-			return int32(api.IF_ALREADY_EXISTS)
-		case q.IsAdd:
-			i = &iface{kind: gres, natural: key, made: q, mtu: 9000}
-			if key.Ethernet {
-				i.mac = madeUpMAC(at.w)
-			}
-			r.SwIfIndex = at.w.putTunnel(i, "gre%d")
-		case i == nil:
-			return int32(api.NO_SUCH_ENTRY)
-		default:
-			r.SwIfIndex = i.index
-			at.w.remove(i)
+		i := &iface{kind: gres, natural: key, made: q, mtu: 9000}
+		if key.Ethernet {
+			i.mac = madeUpMAC(at.w)
 		}
-		return 0
+		r.SwIfIndex, code = at.w.addDel(q.IsAdd, i, api.IF_ALREADY_EXISTS, "gre%d")
+		return code
 	})
 	list(t, func(at *call, q *gre.GreTunnelDumpV2) (all []*gre.GreTunnelDetailsV2) {
 		for i, m := range made[*gre.GreTunnelAddDelV2](at.w, gres, q.SwIfIndex) {

@@ -214,7 +214,7 @@ Given to a pod: 1m30s ago
 		t.Errorf("JSON: %+v", got)
 	}
 	absent := &fakeAdmin{events: []*adminpb.ListEvent{{Synced: true}}}
-	if got := patchbay(t, "", "--agent", absent.start(t), "describe", "device", "x"); got.status != 1 || !strings.Contains(got.err, "devices x: is not there; list what is by: patchbay get devices") {
+	if got := patchbay(t, "", "--agent", absent.start(t), "describe", "device", "x"); got.status != 1 || !strings.Contains(got.err, "describe device x: device \"x\" is not there; list them with: patchbay get devices") {
 		t.Errorf("one that is not there: %+v", got)
 	}
 }
@@ -264,7 +264,7 @@ client: {mechanism: {type: KERNEL, parameters: {netns: a}}}
 	for _, c := range []struct{ name, in, want string }{
 		{"nothing", "# only a comment\n", "it holds no object"},
 		{"not YAML", "a: [", "object 1: "},
-		{"the same field twice", "kind: Service\nname: a\nname: b", `"name" already set`},
+		{"the same field twice", "kind: Service\nname: a\nname: b", `: line 3: key "name" already set`},
 		{"no object", "- a", "object 1: is no object"},
 		{"no kind", "id: c1", "kind: is missing"},
 		{"a kind that is a number", "kind: 1", "kind: is missing"},
@@ -317,11 +317,14 @@ func TestWhatGoesWrongIsSaidOnOneLineAndByTheStatus(t *testing.T) {
 	}{
 		{nobody, "frob", 2, `unknown command "frob" for "patchbay"; see: patchbay --help`},
 		{nobody, "get", 2, "see: patchbay get --help"},
-		{nobody, "get pods", 2, `kind "pods" is not known; use one of crossconnects, connections, services, endpoints, bridges, agents, devices`},
+		{nobody, "get pods", 2, `kind "pods" is not possible here; use one of crossconnects, connections, services, endpoints, bridges, agents, devices`},
 		{nobody, "get services -o xml", 2, "use one of table, wide, json, yaml"},
 		{nobody, "get services --frob", 2, "unknown flag: --frob"},
-		{refusing, "describe device x", 1, "get devices: only root; may ask"},
-		{nobody, "describe service x", 2, `kind "service" cannot be described`},
+		{refusing, "describe device x", 1, "describe device x: only root; may ask"},
+		{nobody, "describe service x", 2, `kind "service" is not possible here; use one of crossconnect, connection, bridge, device`},
+		{nobody, "delete bogus x", 2, `kind "bogus" is not possible here; use one of crossconnect, connection, service, endpoint, bridge`},
+		{nobody, "delete s x", 2, `kind "s" is not possible here`},
+		{nobody, "delete agent n1", 2, `kind "agent" is not possible here`},
 		{nobody, "apply", 2, "no file is given"},
 		{nobody, "apply -f /does/not/exist", 1, "apply: open /does/not/exist"},
 		{nobody, "delete crossconnect", 2, "requires at least 2 arg"},
@@ -348,7 +351,7 @@ func TestWhatGoesWrongIsSaidOnOneLineAndByTheStatus(t *testing.T) {
 		{refusing, "explain", 1, "explain: only root; may ask"},
 		{refusing, "explain --service a --endpoint KERNEL", 2, "--service brings the endpoints"},
 		{refusing, "version", 1, "version: only root; may ask"},
-		{empty, "get services a", 1, "get services a: is not there; list what is by: patchbay get services"},
+		{empty, "get services a", 1, `get services: service "a" is not there; list them with: patchbay get services`},
 		{empty, "connect a", 1, "of a version that cannot do this"},
 		{nobody, "run --log-level loud", 2, `log.level: "loud": use debug`},
 		{nobody, "run --config /does/not/exist", 2, "configuration file"},

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,6 +11,7 @@ import (
 
 func newDelete(a *app) *cobra.Command {
 	var force bool
+	kinds := []string{"crossconnect", "connection", "service", "endpoint", "bridge"}
 	cmd := &cobra.Command{
 		Use:   "delete KIND NAME…",
 		Short: "Delete desired objects; deleting a connection closes it",
@@ -20,10 +20,13 @@ were programmed to is undone. A workload that keeps its connection asks for it a
 request the record is removed, so that it stays closed. A bridge that has members is deleted with
 --force only: they go down.`,
 		Example:   "  patchbay delete crossconnect c1",
-		ValidArgs: []string{"crossconnect", "connection", "service", "endpoint", "bridge"},
+		ValidArgs: kinds,
 		Args:      cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			kind := strings.TrimSuffix(strings.ToLower(args[0]), "s")
+			kind, err := kindOf(args[0], kinds)
+			if err != nil {
+				return err
+			}
 			return a.admin(func(c adminpb.AdminClient) error {
 				for _, name := range args[1:] {
 					ctx, cancel := context.WithTimeout(cmd.Context(), callTimeout)

@@ -16,6 +16,7 @@ import (
 
 func newDescribe(a *app) *cobra.Command {
 	var output string
+	kinds := []string{"crossconnect", "connection", "bridge", "device"}
 	cmd := &cobra.Command{
 		Use:   "describe KIND NAME",
 		Short: "Show all of one cross-connect, bridge or device: desired, status, interfaces, counters",
@@ -27,18 +28,18 @@ its PCI address, where it is, how it is and who has it.`,
 		Example: `  patchbay describe crossconnect c1
   patchbay describe bridge lan1
   patchbay describe device 0000:3b:10.0`,
-		ValidArgs: []string{"crossconnect", "connection", "bridge", "device"},
+		ValidArgs: kinds,
 		Args:      cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			switch strings.TrimSuffix(strings.ToLower(args[0]), "s") {
-			case "crossconnect", "connection":
-				return a.describe(cmd.Context(), args[1], output)
-			case "bridge":
+			switch kind, err := kindOf(args[0], kinds); {
+			case err != nil:
+				return err
+			case kind == "bridge":
 				return a.describeBridge(cmd.Context(), args[1], output)
-			case "device":
+			case kind == "device":
 				return a.describeDevice(cmd.Context(), args[1], output)
 			}
-			return usage("kind %q cannot be described; use crossconnect, bridge or device", args[0])
+			return a.describe(cmd.Context(), args[1], output)
 		},
 	}
 	addOutput(cmd, &output, asText, asJSON, asYAML)

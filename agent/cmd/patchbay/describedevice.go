@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 
 	"go.patchbay.dev/plugins/admin/adminpb"
 )
@@ -12,11 +11,10 @@ import (
 // describeDevice shows one virtual function.
 func (a *app) describeDevice(ctx context.Context, id, output string) error {
 	in := &adminpb.ListRequest{Kind: "devices", Name: id}
-	i := slices.IndexFunc(listings, func(l listing) bool { return l.is(in.Kind) })
 	return a.admin(func(c adminpb.AdminClient) error {
-		p := newPrinter(a.out, listings[i], output, in)
+		p := newPrinter(a.out, output, in)
 		p.text = deviceText
-		return a.get(ctx, c, in, p)
+		return a.get(ctx, c, in, p, "describe device "+id)
 	})
 }
 

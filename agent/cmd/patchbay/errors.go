@@ -21,8 +21,11 @@ func usage(format string, args ...any) error { return &usageError{fmt.Errorf(for
 
 // oneLine is an error's text on one line, without gRPC's framing.
 func oneLine(err error) string {
-	lines := strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' })
-	return strings.Join(lines, "; ")
+	var lines []string
+	for line := range strings.Lines(err.Error()) {
+		lines = append(lines, strings.TrimSpace(line))
+	}
+	return strings.ReplaceAll(strings.Join(lines, "; "), ":; ", ": ")
 }
 
 // explained turns what a call to the agent returned into words: what could not be done,

@@ -31,18 +31,18 @@ every change. Root of the node sees all, a workload its own connections.`,
 		ValidArgs: names,
 		Args:      cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			i := slices.IndexFunc(listings, func(k listing) bool { return k.is(args[0]) })
-			if i < 0 {
-				return usage("kind %q is not known; use one of %s", args[0], strings.Join(names, ", "))
+			kind, err := kindOf(args[0], names)
+			if err != nil {
+				return err
 			}
-			in := &adminpb.ListRequest{Kind: listings[i].name, Watch: watch}
+			in := &adminpb.ListRequest{Kind: kind, Watch: watch}
 			if len(args) == 2 {
 				in.Name = args[1]
 			}
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
-			err := a.admin(func(c adminpb.AdminClient) error {
-				return a.get(ctx, c, in, newPrinter(a.out, listings[i], output, in))
+			err = a.admin(func(c adminpb.AdminClient) error {
+				return a.get(ctx, c, in, newPrinter(a.out, output, in), "get "+kind)
 			})
 			if ctx.Err() != nil {
 				return nil
@@ -55,8 +55,8 @@ every change. Root of the node sees all, a workload its own connections.`,
 	return cmd
 }
 
-// get reads the list and, while it lasts, its changes.
-func (a *app) get(ctx context.Context, c adminpb.AdminClient, in *adminpb.ListRequest, p *printer) error {
+// get reads the list and, while it lasts, its changes; what begins its errors.
+func (a *app) get(ctx context.Context, c adminpb.AdminClient, in *adminpb.ListRequest, p *printer, what string) error {
 	if !in.Watch {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, callTimeout)
@@ -64,7 +64,7 @@ func (a *app) get(ctx context.Context, c adminpb.AdminClient, in *adminpb.ListRe
 	}
 	stream, err := c.List(ctx, in)
 	if err != nil {
-		return a.explained(err, "get %s", in.Kind)
+		return a.explained(err, "%s", what)
 	}
 	for {
 		e, err := stream.Recv()
@@ -72,13 +72,13 @@ func (a *app) get(ctx context.Context, c adminpb.AdminClient, in *adminpb.ListRe
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return a.explained(err, "get %s", in.Kind)
+			return a.explained(err, "%s", what)
 		}
 		if err := p.event(e); err != nil {
 			return err
 		}
 		if p.synced && in.Name != "" && p.count == 0 && !in.Watch {
-			return fmt.Errorf("get %s %s: is not there; list what is by: patchbay get %s", in.Kind, in.Name, in.Kind)
+			return fmt.Errorf("%s: %s %q is not there; list them with: patchbay get %s", what, singular(in.Kind), in.Name, in.Kind)
 		}
 	}
 }
@@ -96,8 +96,9 @@ type printer struct {
 	list   []*adminpb.Object // until it is synced
 }
 
-func newPrinter(out io.Writer, kind listing, form string, in *adminpb.ListRequest) *printer {
-	return &printer{out: out, kind: kind, form: form, single: in.Name != "", watch: in.Watch}
+func newPrinter(out io.Writer, form string, in *adminpb.ListRequest) *printer {
+	i := slices.IndexFunc(listings, func(l listing) bool { return l.name == in.Kind })
+	return &printer{out: out, kind: listings[i], form: form, single: in.Name != "", watch: in.Watch}
 }
 
 func (p *printer) event(e *adminpb.ListEvent) error {

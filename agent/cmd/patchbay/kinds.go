@@ -34,11 +34,18 @@ var listings = []listing{
 	{"devices", []string{"ID", "POOL", "PF", "VF", "NUMA", "STATE", "CONNECTION", "REASON", "DRIVER", "GIVEN"}, 8, deviceCells},
 }
 
-// is reports whether a user means this kind: in the plural or the singular.
-func (l listing) is(s string) bool {
-	s = strings.ToLower(s)
-	return s == l.name || s+"s" == l.name
+// kindOf finds the kind that a user means, in the singular or the plural, among those that
+// a command takes.
+func kindOf(s string, kinds []string) (string, error) {
+	for _, k := range kinds {
+		if singular(s) == singular(k) {
+			return k, nil
+		}
+	}
+	return "", usage("kind %q is not possible here; use one of %s", s, strings.Join(kinds, ", "))
 }
+
+func singular(kind string) string { return strings.TrimSuffix(strings.ToLower(kind), "s") }
 
 func (l listing) cut(cells []string, wide bool) []string {
 	if wide {

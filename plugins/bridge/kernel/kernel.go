@@ -54,9 +54,9 @@ func (p *Dataplane) Register(e *reconcile.Engine) {
 	reconcile.Register(e, KindBridge, bridges{p})
 	reconcile.Register(e, KindPort, ports{p})
 	reconcile.Register(e, KindMesh, meshes{p})
-	reconcile.Register(e, KindPeer, peers{p})
-	reconcile.Register(e, KindMAC, macs{p})
-	reconcile.Register(e, KindNeighbor, neighbors{p})
+	reconcile.Register(e, KindPeer, p.peers())
+	reconcile.Register(e, KindMAC, p.macs())
+	reconcile.Register(e, KindNeighbor, p.neighbors())
 	p.lost = e.Lost
 	p.ns.Subscribe(linux.Subscriber{Link: p.heard, Missed: p.missed})
 }

@@ -1,10 +1,7 @@
 package kernel
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"iter"
 	"net/netip"
 
 	"go.patchbay.dev/plugins/linux"
@@ -20,48 +17,18 @@ type MAC struct {
 
 func macKey(name string, mac linux.MAC) string { return KindMAC + "/" + name + "/" + mac.String() }
 
-// macs sets them.
-type macs struct{ *Dataplane }
-
-// Dependencies: the member's port.
-func (d macs) Dependencies(_ string, spec MAC) []string { return []string{portKey(spec.ID)} }
-
-// Equal compares by content.
-func (d macs) Equal(found, want MAC) bool { return found == want }
-
-// Create sets it, wherever it was before.
-func (d macs) Create(_ context.Context, _ string, spec MAC) error {
-	index, err := d.index(portKey(spec.ID))
-	if err == nil {
-		err = d.ns.SetMAC(index, spec.MAC)
-	}
-	if err != nil {
-		return fmt.Errorf("static MAC: %w", err)
-	}
-	return nil
+// macs are set at the members' ports.
+func (p *Dataplane) macs() entries[MAC] {
+	return entries[MAC]{p, "static MAC",
+		func(spec MAC) string { return portKey(spec.ID) },
+		func(port int, spec MAC) error { return p.ns.SetMAC(port, spec.MAC) },
+		func(port int, spec MAC) error { return p.ns.DeleteMAC(port, spec.MAC) },
+		p.findMACs}
 }
 
-// Update sets it at another port.
-func (d macs) Update(ctx context.Context, key string, _, new MAC) error {
-	return d.Create(ctx, key, new)
-}
-
-// Delete forgets it. It goes with its port.
-func (d macs) Delete(_ context.Context, _ string, spec MAC) error {
-	index, err := d.index(portKey(spec.ID))
-	if err != nil {
-		return nil
-	}
-	if err := d.ns.DeleteMAC(index, spec.MAC); err != nil {
-		return fmt.Errorf("static MAC: %w", err)
-	}
-	return nil
-}
-
-// Retrieve finds all that are at members' ports and not those of the ports themselves.
-func (d macs) Retrieve(context.Context, iter.Seq2[string, MAC]) ([]reconcile.Found[MAC], error) {
-	var all []reconcile.Found[MAC]
-	err := d.tables(func(name string, t table) {
+// findMACs finds all that are at members' ports and not those of the ports themselves.
+func (p *Dataplane) findMACs() (all []reconcile.Found[MAC], err error) {
+	err = p.tables(func(name string, t table) {
 		for _, e := range t.macs {
 			tag, ok := linux.ParseTag(t.links[e.Port].Alias)
 			if ok && e.Static && !e.Local {
@@ -82,55 +49,23 @@ func neighborKey(name string, a netip.Addr) string {
 	return KindNeighbor + "/" + name + "/" + a.String()
 }
 
-// neighbors tells bridges of them.
-type neighbors struct{ *Dataplane }
-
-// Dependencies: the bridge.
-func (d neighbors) Dependencies(_ string, spec Neighbor) []string {
-	return []string{bridgeKey(spec.Bridge)}
+// neighbors are told to the bridges.
+func (p *Dataplane) neighbors() entries[Neighbor] {
+	return entries[Neighbor]{p, "host on a bridge",
+		func(spec Neighbor) string { return bridgeKey(spec.Bridge) },
+		func(bridge int, spec Neighbor) error { return p.ns.SetBridgeNeighbor(bridge, spec.Host) },
+		func(bridge int, spec Neighbor) error { return p.ns.DeleteBridgeNeighbor(bridge, spec.Host) },
+		p.findNeighbors}
 }
 
-// Equal compares by content.
-func (d neighbors) Equal(found, want Neighbor) bool { return found == want }
-
-// Create tells the bridge of it, or of its new MAC.
-func (d neighbors) Create(_ context.Context, _ string, spec Neighbor) error {
-	index, err := d.index(bridgeKey(spec.Bridge))
-	if err == nil {
-		err = d.ns.SetBridgeNeighbor(index, spec.Host)
-	}
-	if err != nil {
-		return fmt.Errorf("host on a bridge: %w", err)
-	}
-	return nil
-}
-
-// Update tells the bridge of the new MAC.
-func (d neighbors) Update(ctx context.Context, key string, _, new Neighbor) error {
-	return d.Create(ctx, key, new)
-}
-
-// Delete has the bridge forget it.
-func (d neighbors) Delete(_ context.Context, _ string, spec Neighbor) error {
-	index, err := d.index(bridgeKey(spec.Bridge))
-	if err != nil {
-		return nil
-	}
-	if err := d.ns.DeleteBridgeNeighbor(index, spec.Host); err != nil {
-		return fmt.Errorf("host on a bridge: %w", err)
-	}
-	return nil
-}
-
-// Retrieve finds all that bridges of ours were told.
-func (d neighbors) Retrieve(context.Context, iter.Seq2[string, Neighbor]) ([]reconcile.Found[Neighbor], error) {
-	names, _, err := d.names()
+// findNeighbors finds all that bridges of ours were told.
+func (p *Dataplane) findNeighbors() (all []reconcile.Found[Neighbor], err error) {
+	names, _, err := p.names()
 	if err != nil {
 		return nil, err
 	}
-	var all []reconcile.Found[Neighbor]
 	for index, name := range names {
-		hosts, err := d.ns.BridgeNeighbors(index)
+		hosts, err := p.ns.BridgeNeighbors(index)
 		if err != nil && !errors.Is(err, linux.ErrNoLink) {
 			return nil, err
 		}

@@ -140,46 +140,18 @@ type Peer struct {
 
 func peerKey(name string, a netip.Addr) string { return KindPeer + "/" + name + "/" + a.String() }
 
-// peers has the devices send to them.
-type peers struct{ *Dataplane }
-
-// Dependencies: the device.
-func (d peers) Dependencies(_ string, spec Peer) []string { return []string{meshKey(spec.Bridge)} }
-
-// Equal compares by content.
-func (d peers) Equal(found, want Peer) bool { return found == want }
-
-// Create adds the peer.
-func (d peers) Create(_ context.Context, _ string, spec Peer) error {
-	index, err := d.index(meshKey(spec.Bridge))
-	if err == nil {
-		err = d.ns.AddPeer(index, spec.Address)
-	}
-	if err != nil {
-		return fmt.Errorf("tunnels of a bridge: %w", err)
-	}
-	return nil
+// peers are what the devices send to.
+func (p *Dataplane) peers() entries[Peer] {
+	return entries[Peer]{p, "tunnels of a bridge",
+		func(spec Peer) string { return meshKey(spec.Bridge) },
+		func(mesh int, spec Peer) error { return p.ns.AddPeer(mesh, spec.Address) },
+		func(mesh int, spec Peer) error { return p.ns.DeletePeer(mesh, spec.Address) },
+		p.findPeers}
 }
 
-// Update is never needed: another address is another peer.
-func (d peers) Update(context.Context, string, Peer, Peer) error { return reconcile.ErrRecreate }
-
-// Delete takes the peer away. Without a device there is none.
-func (d peers) Delete(_ context.Context, _ string, spec Peer) error {
-	index, err := d.index(meshKey(spec.Bridge))
-	if err != nil {
-		return nil
-	}
-	if err := d.ns.DeletePeer(index, spec.Address); err != nil {
-		return fmt.Errorf("tunnels of a bridge: %w", err)
-	}
-	return nil
-}
-
-// Retrieve finds the peers of all devices.
-func (d peers) Retrieve(context.Context, iter.Seq2[string, Peer]) ([]reconcile.Found[Peer], error) {
-	var all []reconcile.Found[Peer]
-	err := d.tables(func(name string, t table) {
+// findPeers finds the peers of all devices.
+func (p *Dataplane) findPeers() (all []reconcile.Found[Peer], err error) {
+	err = p.tables(func(name string, t table) {
 		for _, remotes := range t.remotes {
 			for _, r := range remotes {
 				if r.MAC == (linux.MAC{}) {

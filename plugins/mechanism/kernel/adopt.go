@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 
-	"go.patchbay.dev/plugins/linux"
 	"golang.org/x/sys/unix"
+
+	"go.patchbay.dev/plugins/linux"
 )
 
 // ErrTaken: the name asked for belongs to another interface.

@@ -8,12 +8,13 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/linux"
 	"go.patchbay.dev/plugins/linux/nstest"
 	"go.patchbay.dev/plugins/reconcile"
-	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 )
 
 // full is a cross-connect with one of everything.
@@ -413,7 +414,7 @@ func TestAWorkloadThatEndsTakesItsConnectionAlong(t *testing.T) {
 	n.want(full(ref, b))
 	ping(t, b, "10.60.0.1")
 	endIt()
-	n.is("c1", reconcile.Pending, "netns/")
+	n.is("c1", reconcile.Pending, "waits for the network namespace")
 	nothing(t, b)
 	n.remove("c1")
 }

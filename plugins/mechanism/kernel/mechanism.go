@@ -127,7 +127,7 @@ func (m *Mechanism) Register(e *reconcile.Engine, changed func(id string)) {
 		m.ports.Watch(e.Lost, changed)
 		m.taps.ports.Watch(e.Lost, changed)
 	}
-	e.Facts(KindNetNS, m.ns.Presence(e.Observe))
+	e.Facts(KindNetNS, "the network namespace", m.ns.Presence(e.Observe))
 	m.lost = e.Lost
 	m.ns.Subscribe(linux.Subscriber{Link: m.heard, NamespaceGone: m.namespaceGone, Missed: m.missed})
 }

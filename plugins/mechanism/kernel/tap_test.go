@@ -296,7 +296,7 @@ func TestTheNamespaceOfATapGoes(t *testing.T) {
 	n.attached(tapped(a))
 	nstest.Delete(t, a)
 	n.wait("the tap to go", func() bool { return len(v.Interfaces()) == 0 })
-	n.is("c1", reconcile.Pending, "netns")
+	n.is("c1", reconcile.Pending, "waits for the network namespace")
 	nstest.At(t, a)
 	n.is("c1", reconcile.Applied, "")
 	n.join("patchbay:c1:client")
@@ -375,5 +375,5 @@ func TestTheProcessOfATapsNamespaceEnds(t *testing.T) {
 	wantInVPP(t, v, c1InVPP)
 	end()
 	n.wait("the tap to go", func() bool { return len(v.Interfaces()) == 0 })
-	n.is("c1", reconcile.Pending, "netns")
+	n.is("c1", reconcile.Pending, "waits for the network namespace")
 }

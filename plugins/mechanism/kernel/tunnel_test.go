@@ -10,11 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/linux"
 	"go.patchbay.dev/plugins/linux/nstest"
 	"go.patchbay.dev/plugins/reconcile"
-	"google.golang.org/protobuf/proto"
 )
 
 // story tells of VXLAN on the client's node, in a process in its namespace.
@@ -109,7 +110,7 @@ func TestTunnelOfAWorkloadThatEnds(t *testing.T) {
 				t.Errorf("status %+v", s)
 			}
 			endIt()
-			n.is("c2", reconcile.Pending, "netns/")
+			n.is("c2", reconcile.Pending, "waits for the network namespace")
 			n.remove("c2")
 		}
 		n.wait("an answer", x.answers)

@@ -7,11 +7,12 @@ import (
 	"iter"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/linux"
 	"go.patchbay.dev/plugins/reconcile"
 	"go.patchbay.dev/plugins/sriov"
-	"golang.org/x/sys/unix"
 )
 
 // VFNet is the spec of the interface of a virtual function in a workload's namespace.

@@ -9,10 +9,11 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"go.patchbay.dev/plugins/linux"
 	"go.patchbay.dev/plugins/reconcile"
 	"go.patchbay.dev/plugins/sriov"
-	"golang.org/x/sys/unix"
 )
 
 // Grant is the spec of the right of a workload's control group to open its device. Values are compared
