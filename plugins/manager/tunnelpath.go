@@ -77,14 +77,15 @@ func (l *links) broken(k *link) (all []models.TunnelPath) {
 }
 
 // broken says why the node is lost although its agent answers: a path to it carries nothing,
-// while the other end of that is there and has had the time to come up. If it has not, what
-// was thought of the path before counts.
+// while the other end of that is there and has had the time to come up. If it has not, or
+// does not answer this time, what was thought of the path before counts.
 func (p *pulse) broken(ctx context.Context, before bool) string {
 	for _, path := range p.m.links.broken(p.link) {
 		ctx, cancel := context.WithTimeout(ctx, pulseTimeout)
 		r, err := p.health.Check(ctx, &healthpb.HealthCheckRequest{Service: pathService(path.Remote, path.Local)})
 		cancel()
-		if err == nil && (before || r.Status == healthpb.HealthCheckResponse_SERVING) && p.m.Paths.Broken(path) {
+		watched := status.Code(err) != codes.NotFound
+		if (before && watched || r.GetStatus() == healthpb.HealthCheckResponse_SERVING) && p.m.Paths.Broken(path) {
 			return fmt.Sprintf("the path to node %s (%s) carries nothing, though its agent answers: the BFD session from %s is down", p.node, path.Remote, path.Local)
 		}
 	}

@@ -1,12 +1,18 @@
 package manager
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 
 	"go.patchbay.dev/models"
 )
@@ -157,6 +163,51 @@ func TestAPathThatComesBack(t *testing.T) {
 	a.connectedTo("c1", 10*time.Second, first)
 	if n := first.requests(); n != 1 {
 		t.Errorf("the endpoint was asked %d times", n)
+	}
+}
+
+// answering is another agent's health.
+type answering struct {
+	healthpb.HealthClient
+	is  healthpb.HealthCheckResponse_ServingStatus
+	err error
+}
+
+func (a answering) Check(context.Context, *healthpb.HealthCheckRequest, ...grpc.CallOption) (*healthpb.HealthCheckResponse, error) {
+	if a.err != nil {
+		return nil, a.err
+	}
+	return &healthpb.HealthCheckResponse{Status: a.is}, nil
+}
+
+// What the other end says of a path whose session is down, or that it says nothing.
+func TestWhatIsThoughtOfAPath(t *testing.T) {
+	l := newLab(t)
+	a, b := l.start("a"), l.start("b")
+	first := b.serve("fw-1", "fw")
+	a.connect("c1", "fw")
+	a.connectedTo("c1", 5*time.Second, first)
+	a.wires.set(true, b)
+	a.m.links.mu.Lock()
+	link := a.m.links.by[nodeURL("b")]
+	a.m.links.mu.Unlock()
+	for _, c := range []struct {
+		name       string
+		other      answering
+		anew, once bool // broken, if it was thought well before, and if it was thought broken
+	}{
+		{"it has had the time", answering{is: healthpb.HealthCheckResponse_SERVING}, true, true},
+		{"it has just come back", answering{is: healthpb.HealthCheckResponse_NOT_SERVING}, false, true},
+		{"it ends while it is asked", answering{err: status.Error(codes.Unavailable, "")}, false, true},
+		{"it hangs", answering{err: status.Error(codes.DeadlineExceeded, "")}, false, true},
+		{"it watches no paths", answering{err: status.Error(codes.NotFound, "")}, false, false},
+	} {
+		p := &pulse{m: a.m, node: "b", link: link, health: c.other}
+		for before, want := range map[bool]bool{false: c.anew, true: c.once} {
+			if why := p.broken(t.Context(), before); (why != "") != want {
+				t.Errorf("%s, thought broken before: %v: %q", c.name, before, why)
+			}
+		}
 	}
 }
 
