@@ -20,7 +20,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	api "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
 )
 
@@ -240,6 +242,9 @@ func (k *Kubelet) Admit(pod, resource string, asks ...Ask) (map[string]Grant, er
 	var reusable []string
 	for _, a := range asks {
 		g, err := k.allocate(resource, reusable, a.Count)
+		for status.Code(err) == codes.Canceled { // the plugin registered anew: the pod's controller makes it again
+			g, err = k.allocate(resource, reusable, a.Count)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("UnexpectedAdmissionError: %w", err)
 		}
