@@ -91,12 +91,12 @@ func (k *conn) handshake(name string, until time.Time) error {
 		}
 	}
 	k.events = map[uint16]func() api.Message{}
-	for _, make := range []func() api.Message{
+	for _, event := range []func() api.Message{
 		func() api.Message { return &interfaces.SwInterfaceEvent{} },
 		func() api.Message { return &bfd.BfdUDPSessionEvent{} },
 	} {
-		if id, ok := k.id(make()); ok {
-			k.events[id] = make
+		if id, ok := k.id(event()); ok {
+			k.events[id] = event
 		}
 	}
 	k.last.Store(time.Now().UnixNano())

@@ -91,8 +91,8 @@ func (p *pulse) beat(ctx context.Context, ended <-chan error) (lost string) {
 	}
 }
 
-// returns waits until the node answers, and its path carries, again. One that is not listed any more is sent no
-// request, so it need not be looked for on their account.
+// returns waits until the node answers, and its path carries, again. One that is not listed
+// any more is sent no request, so it need not be looked for on their account.
 func (p *pulse) returns(ctx context.Context, release func()) {
 	for p.check(ctx, pulseTimeout) != nil || p.broken(ctx, true) != "" {
 		if p.m.nodes.get(p.node) == nil {

@@ -155,7 +155,8 @@ func benchAcross(t *testing.T, vpp bool) {
 		row{b.what("request to reply, durable on both"), ms(median(across)), "on one node " + ms(median(local)), ratio(median(across), median(local)), "≤ 2"},
 		row{b.what("the same, p99"), ms(percentile(across, 99)), "", "", ""})
 
-	// What the first and the last of 1,000 cost: medians of some, with the rest in between.
+	// What the tenth and the last of 1,000 cost: medians of the first and the last twenty,
+	// with the rest in between.
 	const some = 20
 	few := func() time.Duration {
 		var d []time.Duration
