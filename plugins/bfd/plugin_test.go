@@ -5,13 +5,11 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/vppapi"
-	"go.patchbay.dev/vppapi/vppfake"
 	"go.patchbay.dev/vppapi/vpptest"
 )
 
@@ -237,16 +235,7 @@ func TestTheirPortIsTaken(t *testing.T) {
 }
 
 func TestSessionsOfVPP(t *testing.T) {
-	dir, err := os.MkdirTemp("/tmp", "fake")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	v, err := vppfake.Start(filepath.Join(dir, "api.sock"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(v.Close)
+	v := vpptest.Fake(t)
 	one, two := loopbacks()
 	client := vppapi.New(vppapi.Options{Socket: v.Socket(), Name: "bfd"})
 	a := start(t, one, client)

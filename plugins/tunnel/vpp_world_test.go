@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -22,6 +21,7 @@ import (
 	"go.patchbay.dev/plugins/xconnect"
 	"go.patchbay.dev/vppapi"
 	"go.patchbay.dev/vppapi/vppfake"
+	"go.patchbay.dev/vppapi/vpptest"
 )
 
 // attacher is what this test uses of a mechanism.
@@ -54,17 +54,8 @@ const (
 )
 
 func newAgent(t *testing.T) *agent {
-	dir, err := os.MkdirTemp("/tmp", "tunnel")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	v, err := vppfake.Start(filepath.Join(dir, "api.sock"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(v.Close)
-	a := &agent{t: t, dir: dir, vpp: v}
+	v := vpptest.Fake(t)
+	a := &agent{t: t, dir: t.TempDir(), vpp: v}
 	a.addresses()
 	return a
 }

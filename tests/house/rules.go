@@ -17,7 +17,7 @@ var Rooms = []Room{
 
 	{Folder: "vppapi", Libs: []string{"go.fd.io/govpp"}},
 	{Folder: "vppapi/vppfake", Rooms: []string{"vppapi"}, Libs: []string{"go.fd.io/govpp", sys}},
-	{Folder: "vppapi/vpptest", Rooms: []string{"vppapi", "tests/report"}, Libs: []string{sys}},
+	{Folder: "vppapi/vpptest", Rooms: []string{"vppapi", "vppapi/vppfake", "tests/report"}, Libs: []string{sys}},
 
 	{Folder: "plugins/store", Rooms: []string{"models"}, Libs: []string{"go.etcd.io", "go.uber.org/zap", grpc, protobuf, sys}},
 	{Folder: "plugins/reconcile"},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -21,6 +20,7 @@ import (
 	"go.patchbay.dev/plugins/tunnel"
 	"go.patchbay.dev/vppapi"
 	"go.patchbay.dev/vppapi/vppfake"
+	"go.patchbay.dev/vppapi/vpptest"
 )
 
 // world is an agent's part that makes bridges, on a VPP in memory. The members are tunnels,
@@ -48,17 +48,8 @@ var (
 )
 
 func newWorld(t *testing.T) *world {
-	dir, err := os.MkdirTemp("/tmp", "bridge")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	v, err := vppfake.Start(filepath.Join(dir, "api.sock"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(v.Close)
-	w := &world{t: t, dir: dir, vpp: v}
+	v := vpptest.Fake(t)
+	w := &world{t: t, dir: t.TempDir(), vpp: v}
 	v.SetAddress(local, true)
 	w.connect()
 	return w

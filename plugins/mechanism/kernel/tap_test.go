@@ -18,21 +18,16 @@ import (
 	"go.patchbay.dev/plugins/reconcile"
 	"go.patchbay.dev/vppapi"
 	"go.patchbay.dev/vppapi/vppfake"
+	"go.patchbay.dev/vppapi/vpptest"
 )
 
 // fakeVPP is a VPP in memory whose taps are real at the kernel's end.
 func fakeVPP(t *testing.T) *vppfake.VPP {
 	t.Helper()
 	nstest.Need(t)
-	dir, err := os.MkdirTemp("/tmp", "fake")
-	check(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	v, err := vppfake.Start(filepath.Join(dir, "api.sock"), vppfake.WithTaps(func(tap vppapi.Tap) (io.Closer, error) {
+	return vpptest.Fake(t, vppfake.WithTaps(func(tap vppapi.Tap) (io.Closer, error) {
 		return nstest.Tap(tap.NetNS, tap.Name, tap.TUN, tap.HostMAC, tap.MTU)
 	}))
-	check(t, err)
-	t.Cleanup(v.Close)
-	return v
 }
 
 // device stands for /dev/vhost-net where it is to be found, or not.

@@ -15,6 +15,7 @@ import (
 	"go.patchbay.dev/plugins/sriov/sriovtest"
 	"go.patchbay.dev/vppapi"
 	"go.patchbay.dev/vppapi/vppfake"
+	"go.patchbay.dev/vppapi/vpptest"
 )
 
 // world is a VPP in memory with a card whose first virtual function it can drive.
@@ -27,17 +28,9 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	dir, err := os.MkdirTemp("/tmp", "vf") // t.TempDir's is too long for the name of a socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	w := &world{T: t, dir: dir, machine: sriovtest.New(t)}
+	w := &world{T: t, dir: t.TempDir(), machine: sriovtest.New(t)}
 	w.card = w.machine.Card(1, "ens1", 0, 2, 8)
-	if w.vpp, err = vppfake.Start(filepath.Join(dir, "api.sock"), vppfake.WithDevice(w.card.VF(0), true), vppfake.WithDevice(w.card.VF(1), false)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.vpp.Close)
+	w.vpp = vpptest.Fake(t, vppfake.WithDevice(w.card.VF(0), true), vppfake.WithDevice(w.card.VF(1), false))
 	return w
 }
 
