@@ -13,6 +13,7 @@ import (
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
 	"github.com/networkservicemesh/api/pkg/api/registry"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -155,6 +156,10 @@ func (e *Endpoint) Answer(ctx context.Context, in *networkservice.NetworkService
 	}
 	conn.Path.PathSegments[index+1].Expires = conn.Path.PathSegments[index].Expires
 	e.mu.Lock()
+	if err := ctx.Err(); err != nil {
+		e.mu.Unlock()
+		return nil, status.FromContextError(err).Err() // its close may have overtaken it
+	}
 	n, known := e.live[conn.Id]
 	if !known {
 		e.next++

@@ -201,6 +201,21 @@ func TestWhatIsClosedOrExpiresIsGivenBack(t *testing.T) {
 	}
 }
 
+func TestARequestWhoseCallerHasGoneLeavesNothing(t *testing.T) {
+	c := serve(t, func(o *Options) { o.Mechanisms = []string{"MEMIF"} })
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	// As a server comes to call it when the close of the request has overtaken it.
+	if _, err := c.server.Request(gone, request("a", time.Minute)); status.Code(err) != codes.Canceled {
+		t.Errorf("answer %v", err)
+	}
+	select {
+	case e := <-c.events:
+		t.Errorf("connection %s came up", e.Connection.Id)
+	default:
+	}
+}
+
 func TestAnEndpointThatRestartsTakesItsConnectionsUpAgain(t *testing.T) {
 	before := serve(t, nil)
 	before.ask(t, request("a", time.Minute))

@@ -48,7 +48,7 @@ func (s *Server) Request(ctx context.Context, in *networkservice.NetworkServiceR
 	if time.Until(caller.Expires.AsTime()) <= 0 {
 		return nil, status.Errorf(codes.InvalidArgument, "connection.path segment %d expired at %s", conn.Path.Index, caller.Expires.AsTime().Format(time.RFC3339))
 	}
-	return s.admit(conn, caller, mechanism)
+	return s.admit(ctx, conn, caller, mechanism)
 }
 
 // sockets are the mechanisms that are a socket and not an interface of the kernel.
@@ -111,9 +111,12 @@ func (s *Server) passNetns(ctx context.Context) (string, error) {
 }
 
 // admit records the connection and composes the reply.
-func (s *Server) admit(conn *networkservice.Connection, caller *networkservice.PathSegment, mechanism *networkservice.Mechanism) (*networkservice.Connection, error) {
+func (s *Server) admit(ctx context.Context, conn *networkservice.Connection, caller *networkservice.PathSegment, mechanism *networkservice.Mechanism) (*networkservice.Connection, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, status.FromContextError(err).Err() // its close may have overtaken it
+	}
 	c := s.connections[caller.Id]
 	if c == nil {
 		var err error
