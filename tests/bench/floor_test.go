@@ -98,17 +98,9 @@ func link(n *linux.Namespaces, a, b *linux.Namespace) (l linux.Link, err error) 
 // leastKernel is the least agent's dataplane on the kernel.
 type leastKernel struct{ ns *linux.Namespaces }
 
-func leastOnKernel(c leastConfig) (func(context.Context) error, dataplane, error) {
-	s, err := store.Open(context.Background(), store.Config{DataDir: c.Dir})
-	if err != nil {
-		return nil, nil, err
-	}
+func leastOnKernel(c leastConfig) (dataplane, error) {
 	ns, err := linux.New(linux.Options{Instance: c.Dir})
-	return leastPut(s), leastKernel{ns}, err
-}
-
-func leastPut(s *store.Store) func(context.Context) error {
-	return func(ctx context.Context) error { _, err := s.Put(ctx, "/floor", record); return err }
+	return leastKernel{ns}, err
 }
 
 func (leastKernel) mechanism() *networkservice.Mechanism {

@@ -18,9 +18,12 @@ import (
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
 	"google.golang.org/grpc"
 	grpcpeer "google.golang.org/grpc/peer"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/fdpass"
+	"go.patchbay.dev/plugins/store"
 	"go.patchbay.dev/tests/lab"
 )
 
@@ -28,14 +31,14 @@ import (
 const leastEnv = "BENCH_LEAST_AGENT"
 
 // least is a process that does of a request what no agent can do without, and nothing else:
-// it takes the client's descriptor, asks the endpoint, and makes the bare floor's put and
-// the bare floor's calls, both at the same time. It checks, chooses, negotiates, records
-// and watches nothing. Idle for as long as the agent between two requests, it tells
-// how near to the floor an agent on this machine can come at all.
+// it takes the client's descriptor, asks the endpoint, and puts the record, in JSON, and makes
+// the bare floor's calls, both at the same time. It checks, chooses, negotiates, watches and
+// logs nothing. Idle for as long as the agent between two requests, it tells how near to
+// the floor an agent on this machine can come at all.
 type least struct {
 	networkservice.UnimplementedNetworkServiceServer
 	endpoint networkservice.NetworkServiceClient
-	put      func(ctx context.Context) error
+	store    *store.Store
 	dataplane
 	undo sync.Map // by id of the connection: a func() error
 }
@@ -97,10 +100,13 @@ func (c leastConfig) serve() error {
 		return err
 	}
 	a := &least{endpoint: networkservice.NewNetworkServiceClient(cc)}
+	if a.store, err = store.Open(context.Background(), store.Config{DataDir: c.Dir}); err != nil {
+		return err
+	}
 	if c.VPP != "" {
-		a.put, a.dataplane, err = leastOnVPP(c)
+		a.dataplane, err = leastOnVPP(c)
 	} else {
-		a.put, a.dataplane, err = leastOnKernel(c)
+		a.dataplane, err = leastOnKernel(c)
 	}
 	if err != nil {
 		return err
@@ -133,7 +139,7 @@ func (a *least) Request(ctx context.Context, in *networkservice.NetworkServiceRe
 	}
 	far, _ := fdpass.FromPeer(&from)
 	durable := make(chan error, 1)
-	go func() { durable <- a.put(ctx) }()
+	go func() { durable <- a.put(ctx, in.MechanismPreferences[0], out) }()
 	client := end{in.MechanismPreferences[0], own, int(own.Peer().PID)}
 	undo, err := a.connect(ctx, client, end{out.Mechanism, far, int(far.Peer().PID)})
 	if failed := <-durable; err == nil {
@@ -146,6 +152,25 @@ func (a *least) Request(ctx context.Context, in *networkservice.NetworkServiceRe
 	out.Mechanism = client.Mechanism
 	out.Path.Index--
 	return out, nil
+}
+
+// put writes the record of a connection.
+func (a *least) put(ctx context.Context, client *networkservice.Mechanism, answer *networkservice.Connection) error {
+	packed, err := anypb.New(answer)
+	if err != nil {
+		return err
+	}
+	ip := answer.GetContext().GetIpContext()
+	data, err := models.Marshal(&models.CrossConnect{
+		Id: answer.Id, NetworkService: answer.NetworkService, Payload: answer.Payload,
+		Client:   &models.Attachment{Mechanism: &models.Mechanism{Type: client.Type, Parameters: client.Parameters}, Addresses: ip.GetSrcIpAddrs()},
+		Endpoint: &models.Attachment{Mechanism: &models.Mechanism{Type: answer.Mechanism.Type, Parameters: answer.Mechanism.Parameters}, Addresses: ip.GetDstIpAddrs()},
+		Request:  &models.Request{Connection: packed, Expires: answer.Path.PathSegments[0].Expires},
+	})
+	if err == nil {
+		_, err = a.store.Put(ctx, "/floor", data)
+	}
+	return err
 }
 
 // Close undoes a connection.

@@ -156,14 +156,10 @@ func atOnce(count int, f func(i int) error) error {
 // leastVPP is the least agent's dataplane on VPP.
 type leastVPP struct{ *vppFloor }
 
-func leastOnVPP(c leastConfig) (func(context.Context) error, dataplane, error) {
-	s, err := store.Open(context.Background(), store.Config{DataDir: c.Dir})
-	if err != nil {
-		return nil, nil, err
-	}
+func leastOnVPP(c leastConfig) (dataplane, error) {
 	vpp := vppapi.New(vppapi.Options{Socket: c.VPP, Name: "least", Timeout: time.Minute})
 	vpp.Start(context.Background())
-	return leastPut(s), leastVPP{&vppFloor{vpp: vpp, dir: c.RunDir, n: 1 << 21}}, vpp.Up()
+	return leastVPP{&vppFloor{vpp: vpp, dir: c.RunDir, n: 1 << 21}}, vpp.Up()
 }
 
 func (leastVPP) mechanism() *networkservice.Mechanism {
