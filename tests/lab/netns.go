@@ -59,10 +59,11 @@ func (n *Namespace) Try(command ...string) (string, error) {
 	return string(out), err
 }
 
-// Ping pings an address from the namespace until it answers once, for at most 5 s.
+// Ping pings an address from the namespace until it answers once, for at most 12 s: WireGuard
+// repeats a handshake that was lost after 5 s (its REKEY_TIMEOUT), and once more after that.
 func (n *Namespace) Ping(t testing.TB, address string) {
 	t.Helper()
-	n.Run(t, "ping", "-c", "1", "-w", "5", address)
+	n.Run(t, "ping", "-c", "1", "-w", "12", address)
 }
 
 // Interfaces names the interfaces in the namespace but lo.

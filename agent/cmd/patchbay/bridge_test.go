@@ -70,8 +70,8 @@ MAC table here:
 	if got.status != 0 || got.out != want {
 		t.Errorf("status %d %s, output:\n%s\nwant:\n%s", got.status, got.err, got.out, want)
 	}
-	f.bridge.Missing = "there is no such bridge on this node"
-	if got := patchbay(t, "", "--agent", f.start(t), "delete", "bridge", "lan1", "--force"); got.status != 0 || got.out != "bridge/lan1 deleted\n" || !f.request(1).(*adminpb.DeleteRequest).Force {
+	f = &fakeAdmin{bridge: &adminpb.DescribeBridgeResponse{Missing: "there is no such bridge on this node"}}
+	if got := patchbay(t, "", "--agent", f.start(t), "delete", "bridge", "lan1", "--force"); got.status != 0 || got.out != "bridge/lan1 deleted\n" || !f.request(0).(*adminpb.DeleteRequest).Force {
 		t.Errorf("delete --force: %+v", got)
 	}
 }
