@@ -19,11 +19,13 @@ import (
 
 // Testpmd is a DPDK workload: one port over memif or virtio-user.
 type Testpmd struct {
-	t     testing.TB
-	cmd   *exec.Cmd
-	in    io.WriteCloser
-	lines chan string
-	once  sync.Once
+	t       testing.TB
+	command []string
+	cmd     *exec.Cmd
+	in      io.WriteCloser
+	lines   chan string
+	ended   chan struct{}
+	kill    func()
 }
 
 // MemifDevice is the client's end of a memif socket, for Testpmd.
@@ -62,30 +64,49 @@ func StartTestpmd(t testing.TB, device, mode string, args ...string) *Testpmd {
 	args = append(append([]string{"-l", "0,1", "--vdev=" + device, "--no-pci", "--no-telemetry", "--file-prefix=" + prefix}, memory...),
 		append([]string{"--", "-i", "--forward-mode=" + mode, "--nb-cores=1", "--no-mlockall", "--total-num-mbufs=4096"}, args...)...)
 	// Into a pipe it would write by the block.
-	p := &Testpmd{t: t, cmd: exec.Command("stdbuf", append([]string{"-oL", path}, args...)...), lines: make(chan string, 4096)}
+	p := &Testpmd{t: t, command: append([]string{"stdbuf", "-oL", path}, args...)}
+	p.start()
+	t.Cleanup(p.Kill)
+	return p
+}
+
+// start starts the process and waits until it forwards.
+func (p *Testpmd) start() {
+	p.t.Helper()
+	p.cmd = exec.Command(p.command[0], p.command[1:]...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var err error
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	p.cmd.Stderr = p.cmd.Stdout
 	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
+	cmd, lines, ended := p.cmd, make(chan string, 4096), make(chan struct{})
+	p.lines, p.ended = lines, ended
 	go func() {
-		defer close(p.lines)
+		defer close(lines)
+		defer close(ended)
 		s := bufio.NewScanner(out)
 		for s.Scan() {
-			p.lines <- s.Text()
+			lines <- s.Text()
 		}
 	}()
-	t.Cleanup(p.Kill)
+	p.kill = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill() // or it has ended
+		go func() {
+			for range lines { // so that it can end
+			}
+		}()
+		_ = cmd.Wait() // killed, which is what it says
+	})
 	p.Command("start")
 	p.expect("packet forwarding")
-	return p
 }
 
 // Command types a command.
@@ -118,9 +139,19 @@ func (p *Testpmd) expect(text string) string {
 	}
 }
 
-// Reconnect has a memif port connect again, which DPDK's does only when it is started.
+// Reconnect has a memif port connect again, which DPDK's does only when it is started. A
+// workload that has not survived the end of its server, while it polled its rings, is
+// started again.
 func (p *Testpmd) Reconnect() {
 	p.t.Helper()
+	select {
+	case <-p.ended:
+		p.t.Log("testpmd has ended with its server; another takes its place")
+		p.kill()
+		p.start()
+		return
+	default:
+	}
 	for _, c := range []string{"stop", "port stop 0", "port start 0", "start"} {
 		p.Command(c)
 	}
@@ -147,14 +178,4 @@ func (p *Testpmd) Packets() (received, sent uint64) {
 }
 
 // Kill ends it at once.
-func (p *Testpmd) Kill() {
-	p.once.Do(func() {
-		if err := p.cmd.Process.Kill(); err == nil {
-			go func() {
-				for range p.lines { // so that it can end
-				}
-			}()
-			_ = p.cmd.Wait() // killed, which is what it says
-		}
-	})
-}
+func (p *Testpmd) Kill() { p.kill() }
