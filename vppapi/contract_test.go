@@ -249,10 +249,8 @@ func find(t *testing.T, c *vppapi.Client, index vppapi.Index) vppapi.Interface {
 	t.Helper()
 	all, err := c.Refresh(t.Context())
 	ok(t, "list interfaces", err)
-	for _, i := range all {
-		if i.Index == index {
-			return i
-		}
+	if i, there := all[index]; there {
+		return i
 	}
 	return vppapi.Interface{Index: vppapi.All}
 }

@@ -162,8 +162,8 @@ func setUp(index Index, up bool) *exchange {
 // hello asks for what is needed before anybody else may call: VPP's version, its workers,
 // its events and its interfaces.
 func (c *Client) hello(ctx context.Context, k *conn) (version string, workers int, err error) {
-	var all []Interface
-	list := dumpInterfaces(All, func(i Interface) { all = append(all, i) }).after(func() { c.inv.learn(all) })
+	all := map[Index]Interface{}
+	list := dumpInterfaces(All, func(i Interface) { all[i.Index] = i }).after(func() { c.inv.learn(all) })
 	v, threads := &vpe.ShowVersionReply{}, &vlib.ShowThreadsReply{}
 	err = c.exchange(ctx, k,
 		one(&vpe.ShowVersion{}, v),

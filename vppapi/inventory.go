@@ -39,7 +39,7 @@ func (v *inventory) clear() {
 // learn takes a list of all interfaces for all that there is, but for the tags that new
 // ones are to get later. It returns the tags of those that are not as they were known,
 // although no event has told of them: VPP tells nobody when a tag is changed.
-func (v *inventory) learn(all []Interface) (changed []string) {
+func (v *inventory) learn(all map[Index]Interface) (changed []string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	byTag, byIndex := v.byTag, v.byIndex
@@ -138,21 +138,22 @@ func (c *Client) At(index Index) (Interface, bool) {
 	return *i, true
 }
 
-// Refresh looks at all interfaces again and returns them. Watchers are told of what had
-// changed without an event.
-func (c *Client) Refresh(ctx context.Context) ([]Interface, error) {
-	var all []Interface
+// Refresh looks at all interfaces again and returns them by index. Watchers are told of what
+// had changed without an event.
+func (c *Client) Refresh(ctx context.Context) (map[Index]Interface, error) {
+	all := map[Index]Interface{}
 	var changed []string
-	err := c.call(ctx, dumpInterfaces(All, func(i Interface) { all = append(all, i) }).after(func() { changed = c.inv.learn(all) }))
+	err := c.call(ctx, dumpInterfaces(All, func(i Interface) { all[i.Index] = i }).after(func() { changed = c.inv.learn(all) }))
 	if err == nil {
 		c.tellLinks(changed)
 	}
 	return all, err
 }
 
-// Interfaces lists all as VPP has them, without what is left for later.
-func (c *Client) Interfaces(ctx context.Context) (all []Interface, err error) {
-	err = c.call(ctx, dumpInterfaces(All, func(i Interface) { all = append(all, i) }))
+// Interfaces gives all by index as VPP has them, without what is left for later.
+func (c *Client) Interfaces(ctx context.Context) (map[Index]Interface, error) {
+	all := map[Index]Interface{}
+	err := c.call(ctx, dumpInterfaces(All, func(i Interface) { all[i.Index] = i }))
 	return all, err
 }
 
@@ -225,19 +226,13 @@ const again = 100 * time.Millisecond
 // joined tells the watchers of interfaces that a call has just finished and whose link is up
 // already: of that VPP may tell before it answers, or not at all. Of the others it will tell.
 func (c *Client) joined(indexes ...Index) {
+	var tags []string
 	for _, index := range indexes {
-		c.inv.mu.Lock()
-		i := c.inv.byIndex[index]
-		c.inv.mu.Unlock()
-		if i == nil || i.Tag == "" || !i.LinkUp {
-			continue
+		if i, ok := c.At(index); ok && i.Tag != "" && i.LinkUp {
+			tags = append(tags, i.Tag)
 		}
-		c.tell(func(w Watcher) {
-			if w.Link != nil {
-				w.Link(i.Tag)
-			}
-		})
 	}
+	c.tellLinks(tags)
 }
 
 // look brings up to date what events told of, and tells the watchers.

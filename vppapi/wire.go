@@ -81,8 +81,7 @@ func (k *conn) handshake(name string, until time.Time) error {
 	}
 	k.client, k.ids = reply.Index, make(map[string]uint16, len(reply.MessageTable))
 	for _, m := range reply.MessageTable {
-		name, _, _ := strings.Cut(m.Name, "\x00")
-		k.ids[strings.TrimSuffix(name, "\x13")] = m.Index
+		k.ids[strings.TrimSuffix(text(m.Name), "\x13")] = m.Index
 	}
 	k.odd = map[uint16]bool{}
 	for _, m := range []api.Message{&interfaces.SwInterfaceRxPlacementDetails{}, &dev.DevCreatePortIfReply{}} { // so say interface.api and dev.api

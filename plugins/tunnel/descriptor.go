@@ -151,15 +151,7 @@ func (d descriptor[T]) list(ctx context.Context) ([]vppapi.Tunnel[T], map[vppapi
 		return nil, nil, err
 	}
 	found, err := d.maker.List(d.vpp(), ctx)
-	return found, byIndex(all), err
-}
-
-func byIndex(all []vppapi.Interface) map[vppapi.Index]vppapi.Interface {
-	interfaces := make(map[vppapi.Index]vppapi.Interface, len(all))
-	for _, i := range all {
-		interfaces[i.Index] = i
-	}
-	return interfaces
+	return found, all, err
 }
 
 // Update sets another MTU; a tunnel is not changed in place.
@@ -219,10 +211,10 @@ func (d descriptor[T]) Retrieve(ctx context.Context, want iter.Seq2[string, Inte
 	for _, spec := range want {
 		wanted[spec.Tag] = spec
 	}
-	at, notes := byIndex(interfaces), d.room.notes.all()
+	notes := d.room.notes.all()
 	var all []reconcile.Found[Interface[T]]
 	for _, f := range found {
-		spec, ours := d.describe(f, at[f.Index], notes)
+		spec, ours := d.describe(f, interfaces[f.Index], notes)
 		if !ours {
 			continue
 		}

@@ -71,9 +71,9 @@ func (d l2) Retrieve(ctx context.Context, want iter.Seq2[string, L2]) ([]reconci
 	if d.vpp.Gone() {
 		return nil, nil
 	}
-	tags, err := tagged(ctx, d.vpp)
+	interfaces, err := d.vpp.Refresh(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("find L2 cross-connects: %w", err)
 	}
 	to, err := d.vpp.L2Connections(ctx)
 	if err != nil {
@@ -87,7 +87,8 @@ func (d l2) Retrieve(ctx context.Context, want iter.Seq2[string, L2]) ([]reconci
 	}
 	found := map[string]L2{}
 	for from, into := range to {
-		id, side, ok := models.ParseTag(tags[from])
+		tag, other := interfaces[from].Tag, interfaces[into].Tag
+		id, side, ok := models.ParseTag(tag)
 		if !ok {
 			continue
 		}
@@ -95,8 +96,8 @@ func (d l2) Retrieve(ctx context.Context, want iter.Seq2[string, L2]) ([]reconci
 		spec := found[key]
 		spec.half = to[into] != from
 		i := place(side)
-		spec.Ports[i] = PortRef{keys[tags[from]], tags[from]}
-		spec.Ports[1-i] = PortRef{keys[tags[into]], tags[into]}
+		spec.Ports[i] = PortRef{keys[tag], tag}
+		spec.Ports[1-i] = PortRef{keys[other], other}
 		found[key] = spec
 	}
 	var all []reconcile.Found[L2]
@@ -124,17 +125,4 @@ func ports(vpp *vppapi.Client, refs [2]PortRef) (a, b vppapi.Index, err error) {
 		at[i] = port.Index
 	}
 	return at[0], at[1], nil
-}
-
-// tagged lists the tags of all interfaces.
-func tagged(ctx context.Context, vpp *vppapi.Client) (map[vppapi.Index]string, error) {
-	all, err := vpp.Refresh(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list VPP's interfaces: %w", err)
-	}
-	tags := make(map[vppapi.Index]string, len(all))
-	for _, i := range all {
-		tags[i.Index] = i.Tag
-	}
-	return tags, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
 	"net/netip"
 
 	"go.patchbay.dev/models"
@@ -112,18 +113,15 @@ func (d l3) Retrieve(ctx context.Context, want iter.Seq2[string, L3]) ([]reconci
 	if d.vpp.Gone() || d.vpp.Missing(vppapi.L3XCPlugin) != "" {
 		return nil, nil
 	}
-	tags, err := tagged(ctx, d.vpp)
+	interfaces, err := d.vpp.Refresh(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("find L3 cross-connects: %w", err)
 	}
 	paths, neighbors, err := d.vpp.L3Connections(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("find L3 cross-connects: %w", err)
 	}
-	known := map[string]L3{}
-	for key, spec := range want {
-		known[key] = spec
-	}
+	known := maps.Collect(want)
 	macs := map[vppapi.Index]map[netip.Addr][6]byte{}
 	for _, n := range neighbors {
 		if macs[n.At] == nil {
@@ -133,7 +131,8 @@ func (d l3) Retrieve(ctx context.Context, want iter.Seq2[string, L3]) ([]reconci
 	}
 	found := map[string]L3{}
 	for _, p := range paths {
-		id, side, ok := models.ParseTag(tags[p.From])
+		tag := interfaces[p.From].Tag
+		id, side, ok := models.ParseTag(tag)
 		if !ok {
 			continue
 		}
@@ -145,9 +144,9 @@ func (d l3) Retrieve(ctx context.Context, want iter.Seq2[string, L3]) ([]reconci
 			}
 		}
 		i := place(side)
-		spec.Ports[i].Tag = tags[p.From]
+		spec.Ports[i].Tag = tag
 		to := &spec.Ports[1-i]
-		to.Tag = tags[p.To]
+		to.Tag = interfaces[p.To].Tag
 		f := 0
 		if p.IPv6 {
 			f = 1
@@ -158,7 +157,7 @@ func (d l3) Retrieve(ctx context.Context, want iter.Seq2[string, L3]) ([]reconci
 		}
 		found[key] = spec
 	}
-	strays(found, neighbors, tags)
+	strays(found, neighbors, interfaces)
 	var all []reconcile.Found[L3]
 	for key, spec := range found {
 		all = append(all, reconcile.Found[L3]{Key: key, Spec: spec})
@@ -168,9 +167,10 @@ func (d l3) Retrieve(ctx context.Context, want iter.Seq2[string, L3]) ([]reconci
 
 // strays adds neighbours at ports of ours to which no path leads: VPP or the agent went in
 // the middle of making or deleting a cross-connect. They would outlive the port.
-func strays(found map[string]L3, neighbors []vppapi.Neighbor, tags map[vppapi.Index]string) {
+func strays(found map[string]L3, neighbors []vppapi.Neighbor, interfaces map[vppapi.Index]vppapi.Interface) {
 	for _, n := range neighbors {
-		id, side, ok := models.ParseTag(tags[n.At])
+		tag := interfaces[n.At].Tag
+		id, side, ok := models.ParseTag(tag)
 		if !ok {
 			continue
 		}
@@ -178,7 +178,7 @@ func strays(found map[string]L3, neighbors []vppapi.Neighbor, tags map[vppapi.In
 		spec := found[key]
 		port, f := &spec.Ports[place(side)], family(n.Address)
 		if !port.Families[f] {
-			port.Tag, port.Ethernet, port.MAC = tags[n.At], true, n.MAC
+			port.Tag, port.Ethernet, port.MAC = tag, true, n.MAC
 			port.Families[f], port.Hops[f] = true, n.Address
 			spec.half = true
 			found[key] = spec

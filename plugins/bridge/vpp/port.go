@@ -135,9 +135,9 @@ func (d ports) Retrieve(ctx context.Context, want iter.Seq2[string, Port]) ([]re
 	if d.vpp.Gone() {
 		return nil, nil
 	}
-	tags, err := d.tags(ctx)
+	interfaces, err := d.vpp.Refresh(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("find ports of bridges: %w", err)
 	}
 	found, err := d.vpp.Bridges(ctx, vppapi.AllBridges)
 	if err != nil {
@@ -151,27 +151,15 @@ func (d ports) Retrieve(ctx context.Context, want iter.Seq2[string, Port]) ([]re
 	for _, f := range found {
 		name, ours := strings.CutPrefix(f.Tag, tagPrefix)
 		for _, p := range f.Ports {
-			id, _, ok := models.ParseTag(tags[p.At])
+			tag := interfaces[p.At].Tag
+			id, _, ok := models.ParseTag(tag)
 			if !ok || !ours {
 				continue // what makes it, or the joining of something else, tells
 			}
-			ref := refs[tags[p.At]]
-			ref.Tag = tags[p.At]
+			ref := refs[tag]
+			ref.Tag = tag
 			all = append(all, reconcile.Found[Port]{Key: portKey(id), Spec: Port{Bridge: name, Group: p.Group, Port: ref}})
 		}
 	}
 	return all, nil
-}
-
-// tags lists those of all interfaces.
-func (p *Dataplane) tags(ctx context.Context) (map[vppapi.Index]string, error) {
-	all, err := p.vpp.Refresh(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list VPP's interfaces: %w", err)
-	}
-	tags := make(map[vppapi.Index]string, len(all))
-	for _, i := range all {
-		tags[i.Index] = i.Tag
-	}
-	return tags, nil
 }

@@ -128,10 +128,6 @@ func (d hostDescriptor) Retrieve(ctx context.Context, want iter.Seq2[string, Hos
 	if err != nil {
 		return nil, err
 	}
-	byIndex := make(map[vppapi.Index]vppapi.Interface, len(interfaces))
-	for _, i := range interfaces {
-		byIndex[i.Index] = i
-	}
 	keys, byName := map[string]string{}, map[string]HostIf{}
 	for key, spec := range want {
 		keys[spec.Name], byName[spec.Name] = key, spec
@@ -139,7 +135,7 @@ func (d hostDescriptor) Retrieve(ctx context.Context, want iter.Seq2[string, Hos
 	var all []reconcile.Found[HostIf]
 	d.ports.Clear()
 	for name, index := range names {
-		if found, ok := describeHostIf(name, byIndex[index], keys[name], byName[name]); ok {
+		if found, ok := describeHostIf(name, interfaces[index], keys[name], byName[name]); ok {
 			all = append(all, found)
 			if !found.Spec.broken {
 				d.ports.Add(found.Spec.Tag, found.Key)

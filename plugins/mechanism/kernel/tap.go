@@ -234,16 +234,12 @@ func (d tapDescriptor) Retrieve(ctx context.Context, want iter.Seq2[string, Tap]
 	if err != nil {
 		return nil, fmt.Errorf("find taps: %w", err)
 	}
-	byIndex := make(map[vppapi.Index]vppapi.Interface, len(all))
-	for _, i := range interfaces {
-		byIndex[i.Index] = i
-	}
 	ends := look.taps()
 	found := map[string]reconcile.Found[Tap]{}
 	var known []*pair
 	d.taps.ports.Clear()
 	for _, t := range all {
-		i := byIndex[t.Index]
+		i := interfaces[t.Index]
 		tag, ok := linux.ParseTag(i.Tag)
 		if !ok {
 			continue // somebody else's

@@ -237,14 +237,10 @@ func (d descriptor) Retrieve(ctx context.Context, want iter.Seq2[string, Memif])
 	}
 	d.numbers.learn(sockets)
 	d.learnReserve(ctx, len(memifs), len(wants.byTag))
-	byIndex := make(map[vppapi.Index]vppapi.Interface, len(interfaces))
-	for _, i := range interfaces {
-		byIndex[i.Index] = i
-	}
 	var all []reconcile.Found[Memif]
 	d.ports.Clear()
 	for _, f := range memifs {
-		i := byIndex[f.Index]
+		i := interfaces[f.Index]
 		if found, ok := d.describe(f, i, wants); ok && f.Server {
 			all = append(all, found)
 			if !found.Spec.broken {

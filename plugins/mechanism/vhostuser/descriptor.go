@@ -155,14 +155,10 @@ func (d descriptor) Retrieve(ctx context.Context, want iter.Seq2[string, VhostUs
 	if err != nil {
 		return nil, err
 	}
-	byIndex := make(map[vppapi.Index]vppapi.Interface, len(interfaces))
-	for _, i := range interfaces {
-		byIndex[i.Index] = i
-	}
 	var all []reconcile.Found[VhostUser]
 	d.ports.Clear()
 	for _, f := range ports {
-		i := byIndex[f.Index]
+		i := interfaces[f.Index]
 		id, side, ok := models.ParseTag(i.Tag)
 		if !ok {
 			continue
