@@ -2,30 +2,17 @@ package vppapi_test
 
 import (
 	"fmt"
-	"path/filepath"
 	"testing"
 
 	"go.patchbay.dev/vppapi"
-	"go.patchbay.dev/vppapi/vppfake"
 	"go.patchbay.dev/vppapi/vpptest"
 )
 
 // BenchmarkPing is what a call costs: one after the other, from many goroutines, and many
 // in one write (per call).
 func BenchmarkPing(b *testing.B) {
-	b.Run("fake", func(b *testing.B) {
-		e := &env{socket: filepath.Join(shortDir(b), "api.sock")}
-		v, err := vppfake.Start(e.socket)
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.Cleanup(v.Close)
-		benchmarkPing(b, e.client(b))
-	})
-	b.Run("vpp", func(b *testing.B) {
-		e := &env{socket: vpptest.Start(b).APISocket}
-		benchmarkPing(b, e.client(b))
-	})
+	b.Run("fake", func(b *testing.B) { benchmarkPing(b, onFake(b).client(b)) })
+	b.Run("vpp", func(b *testing.B) { benchmarkPing(b, onVPP(b).client(b)) })
 }
 
 func benchmarkPing(b *testing.B, c *vppapi.Client) {

@@ -2,7 +2,6 @@ package vppapi_test
 
 import (
 	"errors"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -30,13 +29,7 @@ func devicesRefused(t *testing.T, e *env) {
 
 // What the fake does with a card that it has.
 func TestDeviceOfTheFake(t *testing.T) {
-	dir := shortDir(t)
-	v, err := vppfake.Start(filepath.Join(dir, "api.sock"), vppfake.WithDevice("0000:01:10.0", true), vppfake.WithDevice("0000:01:10.1", false))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(v.Close)
-	c := (&env{socket: filepath.Join(dir, "api.sock"), fake: v}).client(t)
+	c := onFake(t, vppfake.WithDevice("0000:01:10.0", true), vppfake.WithDevice("0000:01:10.1", false)).client(t)
 	if _, err := c.AttachDevice(t.Context(), "0000:01:10.1"); !errors.Is(err, vppapi.ErrNoDriver) {
 		t.Error(err)
 	}

@@ -3,7 +3,6 @@ package vppapi_test
 import (
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -90,10 +89,6 @@ func reserve(t *testing.T, e *env) {
 
 // VPP looks through its memif interfaces when there is the first, and the list must not grow meanwhile.
 func TestTheListOfMemifsGrowsWhenVPPHasLooked(t *testing.T) {
-	e := &env{dir: shortDir(t)}
-	e.socket = filepath.Join(e.dir, "api.sock")
-	v, err := vppfake.Start(e.socket, vppfake.Look(5*time.Millisecond))
-	ok(t, "start", err)
-	t.Cleanup(v.Close)
+	e := onFake(t, vppfake.Look(5*time.Millisecond))
 	ok(t, "reserve", e.client(t).ReserveMemifs(t.Context(), 1, e.path(1), 150))
 }

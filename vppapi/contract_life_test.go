@@ -153,15 +153,11 @@ func underWay(t *testing.T, e *env) {
 		go func() { errs <- c.Ask(context.Background(), ping(), ping()) }()
 	}
 	time.Sleep(100 * time.Millisecond) // nothing tells that they are under way
-	began := time.Now()
 	e.kill()
 	for range cap(errs) {
-		if err := <-errs; !errors.Is(err, vppapi.ErrAway) {
+		if err := <-errs; !errors.Is(err, vppapi.ErrAway) { // else they have waited for their time to be up
 			t.Errorf("%v; want ErrAway", err)
 		}
-	}
-	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("it took %v", took)
 	}
 	e.restart(t)
 	soon(t, "it answers", func() bool { return c.Up() == nil })
@@ -170,10 +166,8 @@ func underWay(t *testing.T, e *env) {
 func hangs(t *testing.T, e *env) {
 	c := e.client(t, options(func(o *vppapi.Options) { o.Probe, o.Timeout = time.Hour, 300*time.Millisecond }))
 	e.hang(t, true)
-	began := time.Now()
-	err := c.Ask(t.Context(), ping())
-	if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took > 2*time.Second {
-		t.Errorf("%v after %v", err, took)
+	if err := c.Ask(t.Context(), ping()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v; want context.DeadlineExceeded", err)
 	}
 	e.hang(t, false)
 	soon(t, "it answers", func() bool { return c.Ask(t.Context(), ping()) == nil })
@@ -183,9 +177,8 @@ func silent(t *testing.T, e *env) {
 	c := e.client(t, options(func(o *vppapi.Options) { o.Probe = 50 * time.Millisecond }))
 	e.hang(t, true)
 	soon(t, "it counts as away", func() bool { return c.Up() != nil })
-	began := time.Now()
-	if err := c.Ask(t.Context(), ping()); !errors.Is(err, vppapi.ErrAway) || time.Since(began) > time.Second {
-		t.Errorf("a call: %v after %v", err, time.Since(began))
+	if err := c.Ask(t.Context(), ping()); !errors.Is(err, vppapi.ErrAway) {
+		t.Errorf("a call: %v", err)
 	}
 	e.hang(t, false)
 	soon(t, "it is back", func() bool { return c.Up() == nil })
@@ -199,11 +192,7 @@ func silent(t *testing.T, e *env) {
 func TestAnotherVPP(t *testing.T) {
 	start := func(t *testing.T, opts ...vppfake.Option) *vppapi.Client {
 		t.Helper()
-		e := &env{socket: filepath.Join(shortDir(t), "api.sock")}
-		v, err := vppfake.Start(e.socket, opts...)
-		ok(t, "start", err)
-		t.Cleanup(v.Close)
-		return e.started(t)
+		return onFake(t, opts...).started(t)
 	}
 	t.Run("another release", func(t *testing.T) {
 		c := start(t, vppfake.WithVersion("26.02-release"), vppfake.WithCRC("sw_interface_dump", "deadbeef"))
@@ -241,17 +230,13 @@ func TestAnotherVPP(t *testing.T) {
 }
 
 func TestTheFakeRefusesAndTells(t *testing.T) {
-	e := &env{dir: shortDir(t)}
-	e.socket = filepath.Join(e.dir, "api.sock")
-	v, err := vppfake.Start(e.socket)
-	ok(t, "start", err)
-	t.Cleanup(v.Close)
-	c := e.client(t)
+	e := onFake(t)
+	c, v := e.client(t), e.fake
 	if got := v.Mutations(); len(got) != 0 {
 		t.Errorf("connecting has changed something: %v", got)
 	}
 	v.Refuse("memif_create_v2", api.SYSCALL_ERROR_9)
-	_, err = c.CreateMemif(t.Context(), 1, vppapi.Memif{Socket: e.path(1)})
+	_, err := c.CreateMemif(t.Context(), 1, vppapi.Memif{Socket: e.path(1)})
 	refused(t, "create", err, api.SYSCALL_ERROR_9)
 	v.ClearRefusals()
 	_, err = c.CreateMemif(t.Context(), 1, vppapi.Memif{Socket: e.path(1), Secret: "s"})

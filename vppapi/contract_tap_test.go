@@ -17,26 +17,18 @@ import (
 	"go.patchbay.dev/tests/report"
 	"go.patchbay.dev/vppapi"
 	"go.patchbay.dev/vppapi/vppfake"
-	"go.patchbay.dev/vppapi/vpptest"
 )
 
 // What vppapi promises of taps. The real VPP needs /dev/vhost-net; tests/vm runs this in
 // a machine that has it.
 func TestTapContract(t *testing.T) {
 	nstest.Need(t)
-	t.Run("fake", func(t *testing.T) {
-		dir := shortDir(t)
-		v, err := vppfake.Start(filepath.Join(dir, "api.sock"), vppfake.WithTaps(makeTap))
-		ok(t, "start", err)
-		t.Cleanup(v.Close)
-		tapContract(t, &env{socket: filepath.Join(dir, "api.sock"), dir: dir, fake: v})
-	})
+	t.Run("fake", func(t *testing.T) { tapContract(t, onFake(t, vppfake.WithTaps(makeTap))) })
 	t.Run("vpp", func(t *testing.T) {
 		if _, err := os.Stat("/dev/vhost-net"); err != nil {
 			report.Skip(t, "vhost-net", "VPP's taps need /dev/vhost-net; make test-vm has it")
 		}
-		v := vpptest.Start(t)
-		tapContract(t, &env{socket: v.APISocket, stats: v.StatsSocket, dir: v.Dir, real: v})
+		tapContract(t, onVPP(t))
 	})
 }
 

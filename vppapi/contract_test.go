@@ -19,19 +19,8 @@ import (
 
 // What vppapi promises is the same for the fake as for the real VPP.
 func TestContract(t *testing.T) {
-	t.Run("fake", func(t *testing.T) {
-		dir := shortDir(t)
-		v, err := vppfake.Start(filepath.Join(dir, "api.sock"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(v.Close)
-		contract(t, &env{socket: filepath.Join(dir, "api.sock"), stats: filepath.Join(dir, "stats.sock"), dir: dir, fake: v})
-	})
-	t.Run("vpp", func(t *testing.T) {
-		v := vpptest.Start(t)
-		contract(t, &env{socket: v.APISocket, stats: v.StatsSocket, dir: v.Dir, real: v})
-	})
+	t.Run("fake", func(t *testing.T) { contract(t, onFake(t)) })
+	t.Run("vpp", func(t *testing.T) { contract(t, onVPP(t)) })
 }
 
 // contract is what both must keep.
@@ -89,6 +78,21 @@ type env struct {
 	socket, stats, dir string
 	fake               *vppfake.VPP
 	real               *vpptest.VPP
+}
+
+// onFake starts a stand-in for VPP.
+func onFake(t testing.TB, options ...vppfake.Option) *env {
+	t.Helper()
+	v := vpptest.Fake(t, options...)
+	dir := filepath.Dir(v.Socket())
+	return &env{socket: v.Socket(), stats: filepath.Join(dir, "stats.sock"), dir: dir, fake: v}
+}
+
+// onVPP starts a real one.
+func onVPP(t testing.TB, options ...vpptest.Option) *env {
+	t.Helper()
+	v := vpptest.Start(t, options...)
+	return &env{socket: v.APISocket, stats: v.StatsSocket, dir: v.Dir, real: v}
 }
 
 func (e *env) kill() {

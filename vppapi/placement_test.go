@@ -2,7 +2,6 @@ package vppapi_test
 
 import (
 	"fmt"
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -15,23 +14,8 @@ import (
 
 // Where the queues of an interface are, and how they are moved, with one worker.
 func TestPlacementContract(t *testing.T) {
-	t.Run("fake", func(t *testing.T) {
-		e := fakeWith(t, vppfake.Workers(1))
-		placement(t, e)
-	})
-	t.Run("vpp", func(t *testing.T) {
-		v := vpptest.Start(t, vpptest.Workers(1))
-		placement(t, &env{socket: v.APISocket, dir: v.Dir, real: v})
-	})
-}
-
-func fakeWith(t *testing.T, options ...vppfake.Option) *env {
-	t.Helper()
-	dir := shortDir(t)
-	v, err := vppfake.Start(filepath.Join(dir, "api.sock"), options...)
-	ok(t, "start", err)
-	t.Cleanup(v.Close)
-	return &env{socket: v.Socket(), dir: dir, fake: v}
+	t.Run("fake", func(t *testing.T) { placement(t, onFake(t, vppfake.Workers(1))) })
+	t.Run("vpp", func(t *testing.T) { placement(t, onVPP(t, vpptest.Workers(1))) })
 }
 
 func placement(t *testing.T, e *env) {
@@ -96,7 +80,7 @@ func placement(t *testing.T, e *env) {
 
 // Queues that come go to the worker with the least to do, of those that may be used.
 func TestQueuesGoToTheLeastBusyWorker(t *testing.T) {
-	e := fakeWith(t, vppfake.Workers(3))
+	e := onFake(t, vppfake.Workers(3))
 	c := e.client(t)
 	workers := func() (all []int) {
 		for _, i := range e.fake.Interfaces() {
