@@ -29,6 +29,8 @@ func deviceKey(tag linux.Tag) string { return KindDevice + "/" + tag.ID + "/" + 
 // isDevice tells whether a key is that of a tunnel.
 func isDevice(key string) bool { return strings.HasPrefix(key, KindDevice+"/") }
 
+func (s Device) refs() []string { return []string{s.NetNS} }
+
 // end is the interface as one end of a pair: what is heard of it is judged alike.
 func (s Device) end() Veth {
 	return Veth{MTU: s.MTU, Ends: [2]End{{NetNS: s.NetNS, Name: s.Name, MAC: s.MAC}}}
@@ -260,13 +262,7 @@ func (d deviceDescriptor) seen(key string, spec Device) (l linux.Link, err error
 
 // Retrieve finds all tunnels of ours, also what was never finished.
 func (d deviceDescriptor) Retrieve(_ context.Context, want iter.Seq2[string, Device]) ([]reconcile.Found[Device], error) {
-	wanted := map[string]Device{}
-	var refs []string
-	for key, spec := range want {
-		wanted[key] = spec
-		refs = append(refs, spec.NetNS)
-	}
-	look, err := d.look(refs)
+	look, wanted, err := lookFor(d.Mechanism, want)
 	if err != nil {
 		return nil, fmt.Errorf("find tunnels: %w", err)
 	}

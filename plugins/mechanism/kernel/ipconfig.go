@@ -19,6 +19,8 @@ type IPConfig struct {
 	linux.Config
 }
 
+func (s IPConfig) refs() []string { return []string{s.NetNS} }
+
 func ipKey(tag linux.Tag) string { return KindIPConfig + "/" + tag.ID + "/" + string(tag.Side) }
 
 // tagOf reads a key ipconfig/<id>/<side>.
@@ -152,13 +154,7 @@ func (d ipDescriptor) end(ns *linux.Namespace, tag linux.Tag, name string) (linu
 
 // Retrieve finds what is set on all ends, also rules whose interface is gone.
 func (d ipDescriptor) Retrieve(_ context.Context, want iter.Seq2[string, IPConfig]) ([]reconcile.Found[IPConfig], error) {
-	wanted := map[string]IPConfig{}
-	var refs []string
-	for key, spec := range want {
-		wanted[key] = spec
-		refs = append(refs, spec.NetNS)
-	}
-	look, err := d.look(refs)
+	look, wanted, err := lookFor(d.Mechanism, want)
 	if err != nil {
 		return nil, fmt.Errorf("find what is set on interfaces: %w", err)
 	}

@@ -2,6 +2,8 @@ package kernel
 
 import (
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -56,6 +58,20 @@ func (m *Mechanism) look(refs []string) (*look, error) {
 	l.err = l.take(m.ns, refs)
 	close(l.done)
 	return l, l.err
+}
+
+// located is a spec that names the namespaces where it is to be.
+type located interface{ refs() []string }
+
+// lookFor looks where what is wanted is to be, and gives that by key.
+func lookFor[S located](m *Mechanism, want iter.Seq2[string, S]) (*look, map[string]S, error) {
+	wanted := maps.Collect(want)
+	var refs []string
+	for _, spec := range wanted {
+		refs = append(refs, spec.refs()...)
+	}
+	l, err := m.look(refs)
+	return l, wanted, err
 }
 
 // covers tells whether the look went well and looked at all these namespaces.

@@ -28,6 +28,8 @@ type Tap struct {
 	stray  vppapi.Index // another has its tag; 0: none has
 }
 
+func (t Tap) refs() []string { return []string{t.NetNS} }
+
 func tapKey(tag linux.Tag) string { return KindTap + "/" + tag.ID + "/" + string(tag.Side) }
 
 // end is the workload's end, as one of a pair: what is heard of it is judged alike.
@@ -216,12 +218,6 @@ func (d tapDescriptor) Retrieve(ctx context.Context, want iter.Seq2[string, Tap]
 		d.pairs.replace(KindTap, nil)
 		return nil, nil
 	}
-	wanted := map[string]Tap{}
-	var refs []string
-	for key, spec := range want {
-		wanted[key] = spec
-		refs = append(refs, spec.NetNS)
-	}
 	interfaces, err := d.vpp.Refresh(ctx)
 	if err != nil {
 		return nil, err
@@ -230,7 +226,7 @@ func (d tapDescriptor) Retrieve(ctx context.Context, want iter.Seq2[string, Tap]
 	if err != nil {
 		return nil, err
 	}
-	look, err := d.look(refs)
+	look, wanted, err := lookFor(d.Mechanism, want)
 	if err != nil {
 		return nil, fmt.Errorf("find taps: %w", err)
 	}
@@ -279,10 +275,7 @@ func describeTap(look *look, t vppapi.TapFound, i vppapi.Interface, ends []linux
 	if link.Index == 0 { // gone, or never marked
 		return spec, link
 	}
-	spec.NetNS, spec.Name, spec.HostMAC = fmt.Sprintf(":%d", link.NSID), link.Name, link.MAC
-	if s := look.byRef[want.NetNS]; s != nil && s.NSID == link.NSID {
-		spec.NetNS = want.NetNS
-	}
+	spec.NetNS, spec.Name, spec.HostMAC = look.ref(want.NetNS, link), link.Name, link.MAC
 	spec.broken = spec.broken || !link.Up || link.MTU != i.MTU
 	return spec, link
 }

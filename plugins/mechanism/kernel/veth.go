@@ -29,6 +29,8 @@ type End struct {
 	MAC   linux.MAC
 }
 
+func (s Veth) refs() []string { return []string{s.Ends[0].NetNS, s.Ends[1].NetNS} }
+
 func vethKey(id string) string { return KindVeth + "/" + id }
 
 // portKey is the key of the pair that leads from a workload to the forwarder.
@@ -286,13 +288,7 @@ func (d vethDescriptor) abandon(links [2]linux.Link) error {
 
 // Retrieve finds all pairs of ours, also halves and what was never finished.
 func (d vethDescriptor) Retrieve(_ context.Context, want iter.Seq2[string, Veth]) ([]reconcile.Found[Veth], error) {
-	wanted := map[string]Veth{}
-	var refs []string
-	for key, spec := range want {
-		wanted[key] = spec
-		refs = append(refs, spec.Ends[0].NetNS, spec.Ends[1].NetNS)
-	}
-	look, err := d.look(refs)
+	look, wanted, err := lookFor(d.Mechanism, want)
 	if err != nil {
 		return nil, fmt.Errorf("find veth pairs: %w", err)
 	}

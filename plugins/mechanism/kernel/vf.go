@@ -30,6 +30,8 @@ func vfKey(tag linux.Tag) string { return KindVFNet + "/" + tag.ID + "/" + strin
 // isVF tells whether a key is that of a virtual function's interface.
 func isVF(key string) bool { return strings.HasPrefix(key, KindVFNet+"/") }
 
+func (s VFNet) refs() []string { return []string{s.NetNS} }
+
 // end is the interface as one end of a pair. Its MAC is the card's business.
 func (s VFNet) end(mac linux.MAC) Veth {
 	return Veth{MTU: s.MTU, Ends: [2]End{{NetNS: s.NetNS, Name: s.Name, MAC: mac}}}
@@ -268,13 +270,7 @@ func (d vfDescriptor) home(key string, spec VFNet) error {
 
 // Retrieve finds the interfaces of virtual functions that are marked as ours.
 func (d vfDescriptor) Retrieve(_ context.Context, want iter.Seq2[string, VFNet]) ([]reconcile.Found[VFNet], error) {
-	wanted := map[string]VFNet{}
-	var refs []string
-	for key, spec := range want {
-		wanted[key] = spec
-		refs = append(refs, spec.NetNS)
-	}
-	look, err := d.look(refs)
+	look, wanted, err := lookFor(d.Mechanism, want)
 	if err != nil {
 		return nil, fmt.Errorf("find interfaces of virtual functions: %w", err)
 	}
