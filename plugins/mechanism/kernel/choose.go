@@ -22,7 +22,7 @@ type taps struct {
 	device string      // empty: VhostNet
 	there  atomic.Bool // the device was opened once
 	lacks  atomic.Bool // VPP could not make taps when it answered last
-	doubts sync.Map    // tags of taps that may have been made, though it was not heard
+	doubts sync.Map    // tags of taps that may be there, though VPP was not heard to say so
 }
 
 // wantsTap chooses between tap and veth pair, by looking whether the device can be opened,

@@ -84,6 +84,7 @@ func (d tapDescriptor) createTap(ctx context.Context, ns *linux.Namespace, key s
 	}
 	err = d.vpp.Finish(ctx, index, vppapi.Setup{Tag: spec.Tag, MTU: spec.MTU, RxMode: d.taps.mode, IP: spec.IP, Down: made})
 	if err == nil {
+		d.taps.doubts.Delete(spec.Tag)
 		d.pairs.set(key, spec.end(), [2]linux.Link{link}, made)
 		d.taps.ports.Add(spec.Tag, key)
 	}
@@ -116,14 +117,13 @@ func (d tapDescriptor) makeTap(ctx context.Context, ns *linux.Namespace, key str
 	if err = d.room(); err != nil {
 		return 0, link, false, err
 	}
+	d.taps.doubts.Store(spec.Tag, true) // until it is finished
 	index, err = d.vpp.CreateTap(ctx, vppapi.Tap{
 		Tag: spec.Tag, TUN: spec.TUN, MAC: spec.MAC, Name: spec.Name, HostMAC: spec.HostMAC, NetNS: ns.Path(), MTU: spec.MTU,
 	})
-	if err != nil {
-		d.taps.doubts.Store(spec.Tag, true) // it may have been made all the same
-		return 0, link, false, err
+	if err == nil {
+		link, err = ns.LinkByName(spec.Name)
 	}
-	link, err = ns.LinkByName(spec.Name)
 	return index, link, true, err
 }
 

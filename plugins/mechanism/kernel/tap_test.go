@@ -354,6 +354,20 @@ func TestVPPSaysNoToATap(t *testing.T) {
 	wantInVPP(t, v)
 }
 
+// VPP stops after it has made the tap, and is not heard to say how that is.
+func TestVPPStallsWhileATapIsFinished(t *testing.T) {
+	v, a := fakeVPP(t), nstest.New(t)
+	n, _ := startOnVPP(t, v, device)
+	v.Strike(2, vppfake.Freeze, false)
+	n.attach(tapped(a))
+	n.is("c1", reconcile.Failed, "")
+	v.Hang(false)
+	n.is("c1", reconcile.Applied, "")
+	n.join("patchbay:c1:client")
+	wantInVPP(t, v, c1InVPP)
+	has(t, a, "ip link show nsm0", "alias patchbay:c1:client")
+}
+
 // VPP keeps the namespace of its taps alive: that nobody is in it any more must be noticed
 // all the same.
 func TestTheProcessOfATapsNamespaceEnds(t *testing.T) {
