@@ -31,7 +31,7 @@ func (p *Presence) anchor(w *watched) {
 	for {
 		wd, name, err := p.nearest(w.at)
 		if err != nil {
-			p.n.log.Warn("a network namespace's coming and going will not be noticed", "key", w.key, "error", err)
+			p.n.log.Warn("a network namespace's coming and going will not be noticed", "key", w.key, "err", err)
 			return
 		}
 		p.move(w, wd, name)
@@ -97,7 +97,7 @@ func (p *Presence) leaveDirectory(w *watched, keep int) {
 func (p *Presence) drop(d *directory) {
 	delete(p.dirs, d.wd)
 	if _, err := unix.InotifyRmWatch(p.waiter.inotify, uint32(d.wd)); err != nil && !errors.Is(err, unix.EINVAL) {
-		p.n.log.Warn("end the watch of a directory", "error", err)
+		p.n.log.Warn("end the watch of a directory", "err", err)
 	}
 }
 

@@ -76,7 +76,7 @@ func (n *Namespaces) tire() {
 	p.mu.Unlock()
 	for _, ns := range old {
 		if err := ns.close(); err != nil {
-			n.log.Warn("close a network namespace", "key", ns.ref, "error", err)
+			n.log.Warn("close a network namespace", "key", ns.ref, "err", err)
 		}
 	}
 }

@@ -62,7 +62,7 @@ func (l *listener) start(n *Namespaces) error {
 	go func() {
 		defer close(l.done)
 		if err := l.run(n); err != nil {
-			n.log.Error("changes of interfaces are no longer noticed", "error", err)
+			n.log.Error("changes of interfaces are no longer noticed", "err", err)
 		}
 	}()
 	return nil
@@ -108,7 +108,7 @@ func (l *listener) run(n *Namespaces) error {
 				from = Own
 			}
 			if err := l.tell(n, buf[:size], from); err != nil {
-				n.log.Error("an event of the kernel cannot be read", "error", err)
+				n.log.Error("an event of the kernel cannot be read", "err", err)
 			}
 		}
 	}

@@ -94,7 +94,7 @@ func (n *Namespaces) learnSelf() {
 		return err
 	})
 	if err != nil {
-		n.log.Warn("events of the agent's own network namespace may be missed", "error", err)
+		n.log.Warn("events of the agent's own network namespace may be missed", "err", err)
 	}
 }
 

@@ -112,7 +112,7 @@ func (p *Presence) arrive(w *watched) stamp {
 	}
 	w.nsid, err = ns.NSID()
 	if err = errors.Join(err, ns.Close()); err != nil {
-		p.n.log.Warn("the end of a network namespace will not be noticed", "key", w.key, "error", err)
+		p.n.log.Warn("the end of a network namespace will not be noticed", "key", w.key, "err", err)
 	}
 	if p.n.taps {
 		// Who makes taps keeps their namespaces alive, so that its end is not told.
@@ -238,7 +238,7 @@ func (p *Presence) lookAgain() {
 func (p *Presence) missed() {
 	ids, err := p.n.nsids(none)
 	if err != nil {
-		p.n.log.Warn("the end of network namespaces may have been missed", "error", err)
+		p.n.log.Warn("the end of network namespaces may have been missed", "err", err)
 		return
 	}
 	p.change(func() (news []observation) {

@@ -39,7 +39,7 @@ func (p *Presence) anchorProcess(w *watched) {
 		w.pid = fd
 		p.pids[fd] = w
 	case !errors.Is(err, unix.ESRCH):
-		p.n.log.Warn("the end of a network namespace's process will not be noticed", "key", w.key, "error", err)
+		p.n.log.Warn("the end of a network namespace's process will not be noticed", "key", w.key, "err", err)
 	}
 }
 
@@ -50,7 +50,7 @@ func (p *Presence) leaveProcess(w *watched) {
 	}
 	delete(p.pids, w.pid)
 	if err := unix.Close(w.pid); err != nil {
-		p.n.log.Warn("close a pidfd", "error", err)
+		p.n.log.Warn("close a pidfd", "err", err)
 	}
 	w.pid = -1
 }

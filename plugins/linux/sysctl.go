@@ -55,6 +55,6 @@ func (n *Namespaces) guardBridge(name string, host bool) {
 		return errors.Join(errs...)
 	})
 	if err != nil {
-		n.log.Warn("the node is not kept out of reach of a bridge", "interface", name, "error", err)
+		n.log.Warn("the node is not kept out of reach of a bridge", "interface", name, "err", err)
 	}
 }

@@ -20,7 +20,7 @@ func (n *Namespaces) visiting(f func(enter func(fd int) error) error) error {
 		if back := unix.Setns(n.ownFd, unix.CLONE_NEWNET); back == nil {
 			runtime.UnlockOSThread()
 		} else {
-			n.log.Warn("a thread cannot return to the agent's network namespace and ends", "error", back)
+			n.log.Warn("a thread cannot return to the agent's network namespace and ends", "err", back)
 		}
 		return err
 	})

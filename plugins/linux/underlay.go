@@ -36,7 +36,7 @@ func (n *Namespaces) Address(a netip.Addr) (mtu int, ok bool) {
 		return nil
 	})
 	if err != nil {
-		n.log.Warn("cannot look at the node's addresses", "error", err)
+		n.log.Warn("cannot look at the node's addresses", "err", err)
 		return 0, false
 	}
 	return mtu, ok

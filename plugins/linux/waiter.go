@@ -63,7 +63,7 @@ func (p *Presence) start() {
 	go func() {
 		defer close(p.waiter.done)
 		if err := p.run(); err != nil {
-			p.n.log.Error("network namespaces' coming and going is no longer noticed", "error", err)
+			p.n.log.Error("network namespaces' coming and going is no longer noticed", "err", err)
 		}
 	}()
 }

@@ -157,7 +157,7 @@ func (e *Engine) retrieve(ctx context.Context, p *pass) {
 		p.err = e.match(p)
 	}
 	if p.err != nil && (before == nil || before.Error() != p.err.Error()) {
-		e.opts.Log.Warn("cannot retrieve what exists, will try again", "kind", k.name, "error", p.err)
+		e.opts.Log.Warn("cannot retrieve what exists, will try again", "kind", k.name, "err", p.err)
 	}
 }
 

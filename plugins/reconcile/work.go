@@ -154,7 +154,7 @@ func (e *Engine) run(t *task) {
 	}
 	t.err = fmt.Errorf("%s %s: %w", what, key, t.err)
 	if t.before == nil || t.before.Error() != t.err.Error() { // said once, not at every attempt
-		e.opts.Log.Warn("cannot apply, will try again", "key", key, "error", t.err)
+		e.opts.Log.Warn("cannot apply, will try again", "key", key, "err", t.err)
 	}
 }
 

@@ -243,7 +243,7 @@ func (m *Mechanism) intact(p pair) bool {
 		}
 		now, err := m.ns.LinkAt(seen.Place)
 		if err != nil && !errors.Is(err, linux.ErrNoLink) {
-			m.log.Warn("cannot look at an interface", "key", p.key, "error", err)
+			m.log.Warn("cannot look at an interface", "key", p.key, "err", err)
 			return true
 		}
 		if err != nil || !p.fits(i, now) {

@@ -254,7 +254,7 @@ func (d vethDescriptor) ends(key string, spec Veth) (links [2]linux.Link) {
 			links[i] = l
 		}
 		if err := ns.Close(); err != nil {
-			d.log.Warn("close a network namespace", "key", key, "error", err)
+			d.log.Warn("close a network namespace", "key", key, "err", err)
 		}
 	}
 	return links
