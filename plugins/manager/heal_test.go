@@ -16,7 +16,7 @@ import (
 )
 
 // connectedTo waits until a connection of a node is up at an endpoint.
-func (n *node) connectedTo(id string, within time.Duration, endpoints ...*endpoint) time.Duration {
+func (n *node) connectedTo(id string, within time.Duration, e *endpoint) time.Duration {
 	n.t.Helper()
 	return eventually(n.t, within, id+" to be connected", func() error {
 		n.m.mu.Lock()
@@ -25,12 +25,44 @@ func (n *node) connectedTo(id string, within time.Duration, endpoints ...*endpoi
 		if c == nil || c.lost != "" || c.status.GetState() != models.State_UP {
 			return fmt.Errorf("connection %v, lost %q, status %v", c != nil, lostOf(c), statusOf(c))
 		}
-		for _, e := range endpoints {
-			if c.conn.NetworkServiceEndpointName == e.name {
-				return nil
-			}
+		if c.conn.NetworkServiceEndpointName != e.name {
+			return fmt.Errorf("it is at %s", c.conn.NetworkServiceEndpointName)
 		}
-		return fmt.Errorf("it is at %s", c.conn.NetworkServiceEndpointName)
+		return nil
+	})
+}
+
+// hears waits until a node knows of an endpoint.
+func (n *node) hears(e *endpoint) {
+	n.t.Helper()
+	eventually(n.t, 5*time.Second, n.name+" to hear of "+e.name, func() error {
+		if n.m.registry.endpoint(e.name) == nil {
+			return errors.New("it has not")
+		}
+		return nil
+	})
+}
+
+// says waits until the status of a connection says that it is down, and why.
+func (n *node) says(id, why string) {
+	n.t.Helper()
+	eventually(n.t, 10*time.Second, "the status to say so", func() error {
+		_, s, _ := n.m.Records.Lookup(id)
+		if s.GetState() != models.State_DOWN || !strings.Contains(s.GetReason(), why) {
+			return fmt.Errorf("status %v", s)
+		}
+		return nil
+	})
+}
+
+// has waits until a node has so many records.
+func (n *node) has(records int) {
+	n.t.Helper()
+	eventually(n.t, 10*time.Second, fmt.Sprintf("%s to have %d records", n.name, records), func() error {
+		if r := n.records(); len(r) != records {
+			return fmt.Errorf("it has %v", r)
+		}
+		return nil
 	})
 }
 
@@ -76,12 +108,7 @@ func TestAConnectionIsHealed(t *testing.T) {
 			conn := a.connect("c1", "fw")
 			a.connectedTo("c1", 5*time.Second, first)
 			twin := other.serve("fw-2", "fw")
-			eventually(t, 5*time.Second, "a to hear of the twin", func() error {
-				if a.m.registry.endpoint("fw-2") == nil {
-					return errors.New("it has not")
-				}
-				return nil
-			})
+			a.hears(twin)
 			c.cause(b, first)
 			took := a.connectedTo("c1", 15*time.Second, twin)
 			if took > detected+time.Second {
@@ -146,13 +173,7 @@ func TestWhatCannotBeHealedSaysSo(t *testing.T) {
 	a.connect("c1", "fw")
 	b.etcd.Delete(t.Context(), b.keys.Endpoint("fw-1"))
 	first.die()
-	eventually(t, 10*time.Second, "the status to say so", func() error {
-		_, s, _ := a.m.Records.Lookup("c1")
-		if s.GetState() != models.State_DOWN || !strings.Contains(s.GetReason(), "could not be healed: ") {
-			return fmt.Errorf("status %v", s)
-		}
-		return nil
-	})
+	a.says("c1", "could not be healed: ")
 	twin := b.serve("fw-2", "fw")
 	a.connectedTo("c1", 5*time.Second, twin)
 	_, s, _ := a.m.Records.Lookup("c1")
@@ -315,12 +336,7 @@ func TestHalvesWithoutTheOtherAreGivenBack(t *testing.T) {
 	a.stop()
 	a.etcd.Delete(t.Context(), a.keys.CrossConnect("c1")) // it died before it was put
 	a.run()
-	eventually(t, 10*time.Second, "b to have c2 only", func() error {
-		if r := b.records(); len(r) != 1 {
-			return fmt.Errorf("it has %v", r)
-		}
-		return nil
-	})
+	b.has(1)
 }
 
 // TestAHalfThatIsBeingAskedForStays: what the agent that asks has not on record yet it names
@@ -368,10 +384,5 @@ func TestAHalfThatIsBeingAskedForStays(t *testing.T) {
 	done()
 	e.Connections = nil
 	b.m.endpointEvent(nodeURL("a"), time.Now(), e)
-	eventually(t, 5*time.Second, "b to have given it back", func() error {
-		if r := b.records(); len(r) != 0 {
-			return fmt.Errorf("it has %v", r)
-		}
-		return nil
-	})
+	b.has(0)
 }

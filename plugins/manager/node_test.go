@@ -241,7 +241,7 @@ func (deaf) Request(string, codes.Code, time.Duration) {}
 func (deaf) Negotiation(string, string)                {}
 
 // eventually waits for what other goroutines do and tell nobody of.
-func eventually(t *testing.T, within time.Duration, what string, check func() error) time.Duration {
+func eventually(t testing.TB, within time.Duration, what string, check func() error) time.Duration {
 	t.Helper()
 	start := time.Now()
 	for {

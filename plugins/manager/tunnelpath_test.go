@@ -96,12 +96,7 @@ func TestAPathThatBreaksIsLeft(t *testing.T) {
 		t.Fatalf("%d paths are watched on a, %d on b", a.paths(), b.paths())
 	}
 	twin := other.serve("fw-2", "fw")
-	eventually(t, 5*time.Second, "a to hear of the twin", func() error {
-		if a.m.registry.endpoint("fw-2") == nil {
-			return errors.New("it has not")
-		}
-		return nil
-	})
+	a.hears(twin)
 	a.wires.set(true, b)
 	b.wires.set(true, a)
 	if took := a.connectedTo("c1", 10*time.Second, twin); took > detected {
@@ -147,13 +142,7 @@ func TestAPathThatComesBack(t *testing.T) {
 	a.connect("c1", "fw")
 	a.connectedTo("c1", 5*time.Second, first)
 	a.wires.set(true, b)
-	eventually(t, 10*time.Second, "the status to say so", func() error {
-		_, s, _ := a.m.Records.Lookup("c1")
-		if s.GetState() != models.State_DOWN || !strings.Contains(s.GetReason(), "the path to node b") {
-			return fmt.Errorf("status %v", s)
-		}
-		return nil
-	})
+	a.says("c1", "the path to node b")
 	b.wires.answers(true, false) // its agent restarts; that makes no path well
 	b.restart()
 	if _, err := a.request(ask("c2", "fw")); err == nil || !strings.Contains(err.Error(), "the path to node b") {
@@ -234,7 +223,7 @@ func TestAnEndThatCannotSayIsBelieved(t *testing.T) {
 			a.wires.set(true, b)
 			<-b.wires.asked // at once
 			<-b.wires.asked // and with the next pulse
-			a.connectedTo("c1", time.Second, first)
+			a.connectedTo("c1", 5*time.Second, first)
 			if !c.lost {
 				return
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
 	"github.com/networkservicemesh/api/pkg/api/registry"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -71,9 +72,12 @@ func (e *endpoint) die() {
 	e.server.Stop()
 }
 
-func (e *endpoint) Request(_ context.Context, in *networkservice.NetworkServiceRequest) (*networkservice.Connection, error) {
+func (e *endpoint) Request(ctx context.Context, in *networkservice.NetworkServiceRequest) (*networkservice.Connection, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, status.FromContextError(err).Err() // its close may have overtaken it
+	}
 	e.asked++
 	if e.refuse != nil {
 		return nil, e.refuse
@@ -107,6 +111,11 @@ func (e *endpoint) MonitorConnections(_ *networkservice.MonitorScopeSelector, ou
 	e.mu.Lock()
 	events := make(chan *networkservice.ConnectionEvent, 16)
 	e.told[events] = true
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.told, events)
+	}()
 	initial := &networkservice.ConnectionEvent{Connections: map[string]*networkservice.Connection{}}
 	for id, c := range e.conns {
 		initial.Connections[id] = c.Clone()
@@ -143,11 +152,17 @@ func (e *endpoint) say(state networkservice.State) {
 	}
 }
 
-// serves is how many connections the endpoint has.
-func (e *endpoint) serves() int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return len(e.conns)
+// idle waits until the endpoint has no connection.
+func (e *endpoint) idle() {
+	e.t.Helper()
+	eventually(e.t, 10*time.Second, "endpoint "+e.name+" to be told", func() error {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if n := len(e.conns); n != 0 {
+			return fmt.Errorf("it has %d connections", n)
+		}
+		return nil
+	})
 }
 
 // requests is how often it has been asked.
