@@ -189,7 +189,7 @@ func (d *durables) keep(id string, k *durable) {
 		case spec != nil:
 			err = d.m.requestDurable(spec, revision)
 		}
-		again, ended := d.tried(id, k, revision, err)
+		again, ended := d.tried(id, k, gone, err)
 		if ended {
 			return
 		}
@@ -197,8 +197,9 @@ func (d *durables) keep(id string, k *durable) {
 	}
 }
 
-// tried takes in what has become of a try, and gives the pause before the next.
-func (d *durables) tried(id string, k *durable, revision int64, err error) (again time.Duration, ended bool) {
+// tried takes in what has become of a try, to close what is gone or to keep it, and gives the
+// pause before the next.
+func (d *durables) tried(id string, k *durable, gone bool, err error) (again time.Duration, ended bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	defer d.statuses.Touch(id)
@@ -211,7 +212,7 @@ func (d *durables) tried(id string, k *durable, revision int64, err error) (agai
 		return again, false
 	}
 	k.failed, k.tries = "", 0
-	if k.gone {
+	if gone && k.gone { // else it was deleted, or came again, meanwhile
 		delete(d.by, id)
 		return 0, true
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -83,6 +84,40 @@ func TestADurableRequestIsKept(t *testing.T) {
 	for _, n := range []*node{a, b} {
 		eventually(t, 5*time.Second, "nothing to be left", n.empty)
 	}
+}
+
+// TestADurableRequestIsDeletedWhileItIsBeingAsked: what comes of it is closed.
+func TestADurableRequestIsDeletedWhileItIsBeingAsked(t *testing.T) {
+	l := newLab(t)
+	a, b := l.start("a"), l.start("b")
+	e := b.serve("fw-1", "fw")
+	a.hears(e)
+	e.mu.Lock() // it takes its time
+	answer := sync.OnceFunc(e.mu.Unlock)
+	defer answer()
+	a.wants(durable1)
+	eventually(t, 5*time.Second, "b to be asked", func() error {
+		a.m.mu.Lock()
+		defer a.m.mu.Unlock()
+		if len(a.m.asking) == 0 {
+			return errors.New("it is not")
+		}
+		return nil
+	})
+	a.etcd.Delete(t.Context(), a.keys.Connection("d1"))
+	eventually(t, 5*time.Second, "a to hear of the deletion", func() error {
+		a.m.durables.mu.Lock()
+		defer a.m.durables.mu.Unlock()
+		if !a.m.durables.by["d1"].gone {
+			return errors.New("it has not")
+		}
+		return nil
+	})
+	answer()
+	for _, n := range []*node{a, b} {
+		eventually(t, 5*time.Second, "nothing to be left", n.empty)
+	}
+	e.idle()
 }
 
 // Nobody was there to hear of it, and what an agent finds on record it takes for well.
