@@ -76,6 +76,7 @@ func (m *Manager) remove(ctx context.Context, record *models.CrossConnect) error
 		m.Records.Abandon(record.Id)
 		return err
 	}
+	m.settled(record.Id)
 	return m.Records.AwaitGone(ctx, record.Id, revision)
 }
 
