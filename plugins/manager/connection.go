@@ -269,13 +269,13 @@ func (m *Manager) expire(id string) {
 	if m.run.Err() != nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(m.run, DefaultTimeout)
-	defer cancel()
-	unlock, err := m.ids.lock(ctx, id)
+	unlock, err := m.ids.lock(m.run, id) // however long a request takes: nobody comes again
 	if err != nil {
 		return
 	}
 	defer unlock()
+	ctx, cancel := context.WithTimeout(m.run, DefaultTimeout)
+	defer cancel()
 	m.mu.Lock()
 	c := m.connections[id]
 	if c == nil || time.Until(c.record.Request.Expires.AsTime()) > 0 {

@@ -95,7 +95,10 @@ func (m *Manager) healNow(id string, c *connection) {
 	ctx, cancel := context.WithTimeout(m.run, DefaultTimeout)
 	defer cancel()
 	unlock, err := m.ids.lock(ctx, id)
-	if err != nil {
+	if err != nil { // a request for it takes long
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.healAgain(id, c)
 		return
 	}
 	defer unlock()
@@ -114,21 +117,25 @@ func (m *Manager) healNow(id string, c *connection) {
 	out, err := m.connect(ctx, r)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c.healing.stop()
-	if m.connections[id] != c {
-		return
-	}
 	if err != nil {
 		c.healing.failed = clean(err)
 	}
-	if c.lost != "" || c.leave { // still, or again
+	m.healAgain(id, c)
+	switch {
+	case m.connections[id] != c:
+	case err == nil:
+		m.Log.Info("connection healed", "connection", id, "service", out.NetworkService, "endpoint", out.NetworkServiceEndpointName, "lost", why, "took", time.Since(began))
+	default:
+		m.Log.Warn("connection cannot be healed", "connection", id, "lost", why, "tries", c.healing.tries, "err", c.healing.failed)
+	}
+}
+
+// healAgain has a connection healed that is lost still, or again. m.mu is held.
+func (m *Manager) healAgain(id string, c *connection) {
+	c.healing.stop()
+	if m.connections[id] == c && (c.lost != "" || c.leave) {
 		m.heal(id, c)
 	}
-	if err == nil {
-		m.Log.Info("connection healed", "connection", id, "service", out.NetworkService, "endpoint", out.NetworkServiceEndpointName, "lost", why, "took", time.Since(began))
-		return
-	}
-	m.Log.Warn("connection cannot be healed", "connection", id, "lost", why, "tries", c.healing.tries, "err", c.healing.failed)
 }
 
 // again makes the request for a connection on record once more, for its owner.

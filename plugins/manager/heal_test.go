@@ -241,6 +241,37 @@ func TestANodeThatComesIsTried(t *testing.T) {
 	a.connectedTo("c1", 10*time.Second, twin)
 }
 
+// TestALongRequestPutsNothingOff for good: what was due while it had the connection is done
+// when it has ended.
+func TestALongRequestPutsNothingOff(t *testing.T) {
+	t.Parallel()
+	a := newLab(t).start("a")
+	first := a.serve("fw-1", "fw")
+	a.connect("c1", "fw")
+	soon := ask("c2", "fw")
+	soon.Connection.Path = &networkservice.Path{PathSegments: []*networkservice.PathSegment{{Name: "client", Id: "c2", Expires: at(2 * time.Second)}}}
+	if _, err := a.request(soon); err != nil {
+		t.Fatal(err)
+	}
+	var ends []func()
+	for _, id := range []string{"c1", "c2"} {
+		unlock, err := a.m.ids.lock(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends = append(ends, unlock)
+	}
+	twin := a.serve("fw-2", "fw")
+	a.hears(twin)
+	first.say(networkservice.State_RESELECT_REQUESTED)
+	time.Sleep(DefaultTimeout + 3*time.Second) // longer than either is waited for
+	for _, end := range ends {
+		end()
+	}
+	a.connectedTo("c1", 10*time.Second, twin)
+	a.has(1)
+}
+
 // TestHealingDoesNotFlap: an endpoint that takes connections and loses them again is left
 // alone for longer each time.
 func TestHealingDoesNotFlap(t *testing.T) {

@@ -64,13 +64,13 @@ func ownerOf(url string) string {
 
 // removeOrphan closes this node's half of a connection of which the other half is nowhere.
 func (m *Manager) removeOrphan(id string, c *connection) {
-	ctx, cancel := context.WithTimeout(m.run, DefaultTimeout)
-	defer cancel()
-	unlock, err := m.ids.lock(ctx, id)
+	unlock, err := m.ids.lock(m.run, id)
 	if err != nil {
 		return
 	}
 	defer unlock()
+	ctx, cancel := context.WithTimeout(m.run, DefaultTimeout)
+	defer cancel()
 	m.mu.Lock()
 	record := c.record
 	wanted := m.connections[id] != c || c.orphan == nil
