@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -307,50 +306,4 @@ func (m *Manager) try(ctx context.Context, r *request, e *models.Endpoint, candi
 		m.leaveEndpoint(r.record)
 	}
 	return out, err
-}
-
-// establish writes the record and waits until the dataplane matches it. When that fails,
-// or the client has gone, what was before is restored: the record it had, or none.
-func (m *Manager) establish(ctx context.Context, r *request, x *models.CrossConnect, data []byte) (*networkservice.Connection, error) {
-	s, err := m.write(ctx, x.Id, data)
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err == nil && (s.State == models.State_FAILED || s.State == models.State_PENDING) {
-		code := codes.FailedPrecondition
-		if strings.Contains(s.Reason, models.NoRoom) {
-			code = codes.ResourceExhausted
-		}
-		err = status.Errorf(code, "the dataplane of node %s could not be programmed: %s", m.Keys.Node, s.Reason)
-	}
-	if err != nil {
-		m.restore(x.Id, r.record)
-		return nil, err
-	}
-	m.settled(x.Id)
-	out, err := replied(x)
-	if err != nil {
-		return nil, err
-	}
-	if r.peer.agent != nil {
-		return out, nil // a tunnel's parameters are those that were agreed
-	}
-	if out.Mechanism.Parameters == nil {
-		out.Mechanism.Parameters = map[string]string{}
-	}
-	maps.Copy(out.Mechanism.Parameters, s.GetClient().GetParameters())
-	for _, name := range []string{paramNetns, paramOwner, paramPort} {
-		delete(out.Mechanism.Parameters, name)
-	}
-	return out, nil
-}
-
-// write puts a record that was begun, and waits for what becomes of it.
-func (m *Manager) write(ctx context.Context, id string, data []byte) (*models.CrossConnectStatus, error) {
-	revision, err := m.Store.Put(ctx, m.Keys.CrossConnect(id), data)
-	if err != nil {
-		m.Records.Abandon(id)
-		return nil, err
-	}
-	return m.Records.Await(ctx, id, revision)
 }
