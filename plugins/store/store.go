@@ -221,9 +221,13 @@ func (s *Store) write(ctx context.Context, what, key string, f func(context.Cont
 	return revision, err
 }
 
-// do runs a request of the present session; it ends when ctx or the session does.
+// do runs a request of the present session; it ends when ctx or the session does. For who has
+// gone already nothing is begun: an etcd in this process might still do it.
 func (s *Store) do(ctx context.Context, what, key string, f func(context.Context, *session) error) error {
 	ses, err := s.current()
+	if err == nil {
+		err = context.Cause(ctx)
+	}
 	if err == nil {
 		bound, release := ses.bind(ctx)
 		err = explain(ctx, ses, f(bound, ses))

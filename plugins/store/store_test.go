@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // both runs a test on an embedded and on an external etcd.
@@ -64,6 +65,25 @@ func TestKeys(t *testing.T) {
 		}
 		if _, err := s.Replace(ctx, "/a/1", nil, replaced); !errors.Is(err, ErrConflict) {
 			t.Errorf("replace of a key that is gone: %v", err)
+		}
+	})
+}
+
+func TestNothingIsBegunForWhoHasGone(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, s *Store) {
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		for i := range 50 { // once, the embedded etcd may or may not take it
+			key := fmt.Sprint("/gone/", i)
+			_, err1 := s.Put(gone, key, []byte("x"))
+			_, err2 := s.PutLeased(gone, key, []byte("x"), time.Minute)
+			if !errors.Is(err1, context.Canceled) || !errors.Is(err2, context.Canceled) {
+				t.Errorf("put: %v, %v", err1, err2)
+			}
+		}
+		if kvs, _, err := s.List(t.Context(), "/gone/"); err != nil || len(kvs) > 0 {
+			t.Errorf("%d keys are there, %v", len(kvs), err)
 		}
 	})
 }
