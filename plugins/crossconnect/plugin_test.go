@@ -174,10 +174,14 @@ func xc(id, colour string) string {
 
 // begin starts the room over a world and a store that may hold something already.
 func begin(t *testing.T, m *memory, w *wire) *story {
+	return beginLogged(t, m, w, slog.New(slog.DiscardHandler))
+}
+
+func beginLogged(t *testing.T, m *memory, w *wire, log *slog.Logger) *story {
 	var plugin *Plugin
 	engine := reconcile.New(reconcile.Options{MinBackoff: 5 * time.Millisecond, OnStatus: func(s reconcile.Status) { plugin.EngineStatus(s) }})
 	reconcile.Register(engine, "wire", w)
-	plugin = New(Options{Keys: keys, Store: m, Engine: engine, Mechanisms: []Mechanism{w}, Log: slog.New(slog.DiscardHandler)})
+	plugin = New(Options{Keys: keys, Store: m, Engine: engine, Mechanisms: []Mechanism{w}, Log: log})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	if err := plugin.Start(ctx); err != nil {
 		t.Fatal(err)
@@ -236,6 +240,29 @@ func TestRecordIsProgrammedChangedAndUndone(t *testing.T) {
 		t.Errorf("after the delete: %v, %v", s.wire.world, err)
 	}
 	s.published("c1", "")
+}
+
+// lines are those of a log.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) { l <- string(p); return len(p), nil }
+
+// What a note makes of the state is logged with it, not with the next change of anything.
+func TestANoteIsLogged(t *testing.T) {
+	log := make(lines, 100)
+	s := beginLogged(t, newMemory(), newWire(), slog.New(slog.NewTextHandler(log, nil)))
+	s.put("c1", xc("c1", "red"))
+	s.plugin.Note("c1", "its endpoint is gone")
+	for {
+		select {
+		case line := <-log:
+			if strings.Contains(line, "its endpoint is gone") {
+				return
+			}
+		default:
+			t.Fatal("it is not")
+		}
+	}
 }
 
 func TestInvalidRecordKeepsWhatWasAndNamesTheField(t *testing.T) {

@@ -63,7 +63,7 @@ func (p *Plugin) LinkChanged(id string) {
 // endpoint is gone. Empty: as far as is known, it does. A new record begins without.
 func (p *Plugin) Note(id, why string) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	r := p.records[id]
 	if r == nil || r.note == why {
 		return
