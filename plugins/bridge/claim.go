@@ -17,8 +17,9 @@ import (
 // claim is what a member of this node has in etcd: its MAC and its addresses, each a key that
 // only one member of the bridge can have.
 type claim struct {
-	mu     sync.Mutex     // one change at a time
-	member *models.Member // nil: nothing yet
+	mu      sync.Mutex     // one change at a time
+	member  *models.Member // nil: nothing yet
+	dropped bool           // it is the member's no more
 }
 
 // has gives the addresses of a claim, which may be nil.
@@ -41,8 +42,22 @@ func (e *takenError) Error() string {
 	return fmt.Sprintf("%s is that of connection %q on node %s in bridge %s; give one of the two another", e.address, e.by.GetConnection(), e.by.GetNode(), e.bridge)
 }
 
-// hold gives the claim of a member, a new one if the bridge has room for it on this node.
+// hold gives the claim of a member with its mu held, a new one if the bridge has room for it on
+// this node.
 func (p *Plugin) hold(bridge, id string) (*claim, error) {
+	for {
+		c, err := p.claimOf(bridge, id)
+		if err != nil {
+			return nil, err
+		}
+		if c.mu.Lock(); !c.dropped {
+			return c, nil
+		}
+		c.mu.Unlock() // whoever had it before has dropped it
+	}
+}
+
+func (p *Plugin) claimOf(bridge, id string) (*claim, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	all := p.claims[bridge]
@@ -67,6 +82,7 @@ func (p *Plugin) drop(bridge, id string, c *claim) {
 	defer p.mu.Unlock()
 	if c.member == nil && p.claims[bridge][id] == c {
 		delete(p.claims[bridge], id)
+		c.dropped = true
 	}
 	if b := p.bridges[bridge]; b != nil {
 		p.tell(b)
@@ -80,7 +96,6 @@ func (p *Plugin) claim(ctx context.Context, bridge string, want *models.Member) 
 	if err != nil {
 		return err
 	}
-	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer p.drop(bridge, want.Connection, c)
 	if proto.Equal(c.member, want) {
