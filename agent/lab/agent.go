@@ -84,47 +84,35 @@ func (n *Node) Configure(more map[string]string) error {
 
 // StartAgent starts the node's agent and waits until it says that it is ready.
 func (n *Node) StartAgent(ctx context.Context) error {
-	wait, err := n.LaunchAgent()
-	if err != nil {
-		return err
-	}
-	return wait(ctx)
-}
-
-// LaunchAgent starts it; the function that it returns waits until it is ready.
-func (n *Node) LaunchAgent() (wait func(context.Context) error, err error) {
 	socket := filepath.Join(n.Dir, "notify.sock")
 	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
+		return err
 	}
 	word, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
-		return nil, err
+		return err
 	}
+	defer word.Close()
 	cmd := within(n.Netns, n.lab.options.Program, "run", "--config", n.Config())
 	cmd.Env = append(cleanEnviron(), "NOTIFY_SOCKET="+socket) // sd_notify(3)
 	if n.agent, err = n.launch("agent", cmd); err != nil {
-		return nil, errors.Join(err, word.Close())
+		return err
 	}
-	agent := n.agent
-	return func(ctx context.Context) error {
-		defer word.Close()
-		ready := make(chan struct{})
-		go func() {
-			buf := make([]byte, 64)
-			for {
-				size, err := word.Read(buf)
-				if err != nil {
-					return // closed
-				}
-				if string(buf[:size]) == "READY=1" {
-					close(ready)
-					return
-				}
+	ready := make(chan struct{})
+	go func() {
+		buf := make([]byte, 64)
+		for {
+			size, err := word.Read(buf)
+			if err != nil {
+				return // closed
 			}
-		}()
-		return agent.Await(ctx, ready)
-	}, nil
+			if string(buf[:size]) == "READY=1" {
+				close(ready)
+				return
+			}
+		}
+	}()
+	return n.agent.Await(ctx, ready)
 }
 
 // Agent is the running agent.
