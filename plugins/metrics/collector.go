@@ -1,8 +1,6 @@
 package metrics
 
 import (
-	"strings"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"go.patchbay.dev/models"
@@ -95,7 +93,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
 	c.Engine.Stats(func(kind string, s reconcile.State, n int) {
-		gauge(values, float64(n), kind, strings.ToLower(s.String()))
+		gauge(values, float64(n), kind, s.String())
 	})
 	c.Engine.Retries(func(kind string, n uint64) { counter(retries, n, kind) })
 	gauge(build, 1, c.Version, c.VPP())
