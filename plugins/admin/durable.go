@@ -3,9 +3,6 @@ package admin
 import (
 	"context"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/admin/adminpb"
 )
@@ -15,7 +12,7 @@ import (
 func (s *Server) listUnconnected(in *adminpb.ListRequest, out listStream, shown map[string]bool) error {
 	kvs, _, err := s.Store.List(out.Context(), s.Keys.Connections())
 	if err != nil {
-		return status.Error(codes.Unavailable, err.Error())
+		return unavailable(err)
 	}
 	for _, kv := range kvs {
 		id, err := models.Name(s.Keys.Connections(), kv.Key)
