@@ -147,8 +147,8 @@ func etcdURL(s string) error {
 }
 
 func unixURL(s string) error {
-	p := strings.TrimPrefix(s, "unix://")
-	if !filepath.IsAbs(p) {
+	p, ok := strings.CutPrefix(s, "unix://")
+	if !ok || !filepath.IsAbs(p) {
 		return errors.New("use an absolute path with three slashes, like unix:///run/patchbay/agent.sock")
 	}
 	if len(p) > maxSocketPath {

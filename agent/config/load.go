@@ -102,15 +102,29 @@ func readFile(file string, keys []Key) (*viper.Viper, error) {
 	return v, nil
 }
 
-// suggest names the keys that end as an unknown one does.
+// suggest names the key that an unknown one is below, or ends as it does.
 func suggest(name string, keys []Key) string {
 	last := name[strings.LastIndexByte(name, '.')+1:]
+	for _, k := range keys {
+		if strings.HasPrefix(name, k.Name+".") {
+			return ", or write " + k.Name + k.form()
+		}
+	}
 	for _, k := range keys {
 		if last == k.Name[strings.LastIndexByte(k.Name, '.')+1:] {
 			return " or write " + k.Name
 		}
 	}
 	return ""
+}
+
+// form is how a key's value stands in the file.
+func (k Key) form() string {
+	switch k.Default.(type) {
+	case []int, []string, []Pool:
+		return " as a list, one entry a line after a dash"
+	}
+	return " with a value behind it, not a group"
 }
 
 // inFile checks that a value of the file has the key's type as YAML has it.
