@@ -3,6 +3,7 @@ package sriov
 import (
 	"errors"
 	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -59,6 +60,9 @@ func (c Config) check() error {
 			return fmt.Errorf("sriov.pools[%d].name: %q is there twice; rename one", i, p.Name)
 		}
 	}
+	if _, err := os.Stat(c.Sysfs); err != nil && len(c.Pools) > 0 {
+		return fmt.Errorf("sriov.sysfs: %w; name the folder that sysfs is mounted on", err)
+	}
 	return nil
 }
 
@@ -76,6 +80,8 @@ func (p Pool) check() error {
 		return fmt.Errorf("device: %q is not a PCI id; write it like 10c9", p.Device)
 	case p.Count < 0 || p.Count > maxVFs:
 		return fmt.Errorf("count: %d is out of range; use 0 to %d", p.Count, maxVFs)
+	case p.Capability != "" && !resourceName.MatchString("capability/"+p.Capability):
+		return fmt.Errorf("capability: %q is not the name of a resource without its domain; write it like 10G", clip(p.Capability))
 	case p.VLAN < 0 || p.VLAN > MaxVLAN:
 		return fmt.Errorf("vlan: %d is out of range; use 1 to %d, or 0 for none", p.VLAN, MaxVLAN)
 	case p.Rate < 0:

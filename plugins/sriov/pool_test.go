@@ -23,10 +23,12 @@ func TestPoolsThatCannotBeAreRefusedByTheirKey(t *testing.T) {
 		{[]Pool{{Name: "example.com/a", PF: "ens1", VFs: "3-1"}}, `sriov.pools[0].vfs: "3-1"`},
 		{[]Pool{{Name: "example.com/a", PF: "ens1", VFs: "all"}}, "write it like 0-3,5"},
 		{[]Pool{{Name: "example.com/a", PF: "ens1", VLAN: 4095}}, "sriov.pools[0].vlan: 4095"},
+		{[]Pool{{Name: "example.com/a", PF: "ens1", Capability: "10G/full duplex"}}, `sriov.pools[0].capability: "10G/full duplex"`},
 		{[]Pool{{Name: "example.com/a", PF: "ens1", Rate: -1}}, "sriov.pools[0].rate"},
 		{[]Pool{{Name: "example.com/a", PF: "ens1", Count: 5000}}, "sriov.pools[0].count"},
+		{[]Pool{radio}, "sriov.sysfs: stat /does/not/exist: no such file or directory; name the folder"},
 	} {
-		_, err := New(Options{Config: Config{Pools: c.pools}})
+		_, err := New(Options{Config: Config{Sysfs: "/does/not/exist", Pools: c.pools}})
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v, not %q", c.pools, err, c.want)
 		}
