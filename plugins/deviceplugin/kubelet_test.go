@@ -222,6 +222,21 @@ func TestADirectoryThatIsNone(t *testing.T) {
 	w.kubelet.AwaitHealthy(radio, 1)
 }
 
+// TestThatKubeletIsNotThereIsSaid: the directory may be another in the configuration.
+func TestThatKubeletIsNotThereIsSaid(t *testing.T) {
+	w := newWorld(t, 1)
+	w.start()
+	w.plugin.Stop() // what follows is not to meet with it
+	for _, missing := range []string{w.dir, filepath.Join(w.dir, "kubelet.sock")} {
+		if err := w.plugin.settle(t.Context()); !errors.Is(err, errAway) || !strings.Contains(err.Error(), missing) {
+			t.Errorf("%v, not that there is no %s", err, missing)
+		}
+		if err := os.MkdirAll(w.dir, 0o750); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestADirectoryThatIsTooFarDown(t *testing.T) {
 	tokens, err := OpenTokens(filepath.Join(t.TempDir(), "tokens"), []string{radio})
 	if err != nil {

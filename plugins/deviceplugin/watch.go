@@ -36,6 +36,9 @@ func (p *Plugin) run(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 			return
+		case errors.Is(err, errAway): // its coming is heard of
+			p.complain(err)
+			pause = firstPause
 		case err != nil:
 			p.complain(err)
 			again = time.After(pause)
@@ -98,11 +101,13 @@ func (p *Plugin) complain(err error) {
 	}
 }
 
+var errAway = errors.New("kubelet is not there")
+
 // settle serves and registers what is not yet. Where kubelet's directory or socket is not
-// there, that waits for the watch.
+// there, that waits for the watch, and is errAway.
 func (p *Plugin) settle(ctx context.Context) error {
 	if _, err := os.Stat(p.o.Dir); errors.Is(err, os.ErrNotExist) {
-		return nil
+		return fmt.Errorf("%w: no directory %s, which sriov.kubelet names", errAway, p.o.Dir)
 	} else if err != nil {
 		return err
 	}
@@ -119,6 +124,9 @@ func (p *Plugin) settle(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("pool %s: %w", s.pool, err)
 		}
+	}
+	if away != nil {
+		return fmt.Errorf("%w: no socket %s", errAway, filepath.Join(p.o.Dir, kubeletSocket))
 	}
 	return nil
 }
