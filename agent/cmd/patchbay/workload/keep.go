@@ -79,7 +79,7 @@ func (k *keeper) ask(ctx context.Context) {
 
 // hear takes in what the monitor says.
 func (k *keeper) hear(h heard) {
-	switch h {
+	switch h.what {
 	case wentAway:
 		k.tell(Away, nil)
 	case cameBack:
@@ -88,13 +88,14 @@ func (k *keeper) hear(h heard) {
 		k.timer.Reset(0)
 	case isUp:
 		if k.what == Down {
+			k.moved(h.conn)
 			k.tell(Up, nil)
 			k.anew, k.pause = false, minPause
 			k.timer.Reset(refreshAfter(k.conn))
 		}
 	case isDown, isClosed:
 		if k.what == Up {
-			k.tell(map[heard]Kind{isDown: Down, isClosed: Closed}[h], nil)
+			k.tell(map[sound]Kind{isDown: Down, isClosed: Closed}[h.what], nil)
 			// It may come up again by itself; else another endpoint may do.
 			k.anew = true
 			k.timer.Reset(k.pause)
@@ -114,11 +115,24 @@ func (k *keeper) tell(what Kind, err error) {
 	k.Changed(Event{What: what, Connection: conn, Err: err})
 }
 
-// heard is what the agent's monitor says of the connection.
-type heard int
+// moved takes over where the agent has led the connection to without having been asked.
+func (k *keeper) moved(to *networkservice.Connection) {
+	conn := k.conn.Clone()
+	conn.NetworkServiceEndpointName, conn.Context = to.GetNetworkServiceEndpointName(), to.GetContext()
+	k.conn = conn
+}
+
+// heard is what the agent's monitor says, and of which connection.
+type heard struct {
+	what sound
+	conn *networkservice.Connection // of isUp, as the agent's own path segment sees it
+}
+
+// sound is a kind of what is heard.
+type sound int
 
 const (
-	isUp heard = iota
+	isUp sound = iota
 	isDown
 	isClosed
 	wentAway
@@ -140,7 +154,7 @@ func (w *Workload) listen(ctx context.Context, out chan<- heard) {
 		if ctx.Err() != nil {
 			return
 		}
-		say(wentAway)
+		say(heard{what: wentAway})
 		select {
 		case <-time.After(minRefresh): // an agent that ends the stream at once is not asked in a hot loop
 		case <-ctx.Done():
@@ -158,23 +172,23 @@ func (w *Workload) stream(ctx context.Context, client networkservice.MonitorConn
 		}
 		switch {
 		case e.GetType() == networkservice.ConnectionEventType_INITIAL_STATE_TRANSFER && (away || len(e.GetConnections()) == 0):
-			say(cameBack)
+			say(heard{what: cameBack})
 		case len(e.GetConnections()) == 0:
 		case e.GetType() == networkservice.ConnectionEventType_DELETE:
-			say(isClosed)
+			say(heard{what: isClosed})
 		default:
 			say(stateOf(e))
 		}
 	}
 }
 
-func stateOf(e *networkservice.ConnectionEvent) heard {
+func stateOf(e *networkservice.ConnectionEvent) (h heard) {
 	for _, c := range e.GetConnections() {
-		if c.GetState() == networkservice.State_DOWN {
-			return isDown
+		if h.conn = c; c.GetState() == networkservice.State_DOWN {
+			return heard{what: isDown}
 		}
 	}
-	return isUp
+	return h
 }
 
 // refreshAfter is when a connection is to be refreshed: at a third of what it lasts.

@@ -296,10 +296,16 @@ func TestKeepLetsAConnectionComeUpAgainByItself(t *testing.T) {
 	for _, state := range []networkservice.State{networkservice.State_DOWN, networkservice.State_UP} {
 		now := conn.Clone()
 		now.State = state
+		if state == networkservice.State_UP { // the agent has healed it
+			now.NetworkServiceEndpointName, now.Context.IpContext.SrcIpAddrs = "fw-2", []string{"10.61.0.1/32"}
+		}
 		a.extra <- &networkservice.ConnectionEvent{Type: networkservice.ConnectionEventType_UPDATE, Connections: map[string]*networkservice.Connection{"c1": now}}
 	}
 	expect(t, events, Down)
-	expect(t, events, Up)
+	up := expect(t, events, Up).Connection
+	if up.NetworkServiceEndpointName != "fw-2" || up.Context.IpContext.SrcIpAddrs[0] != "10.61.0.1/32" || up.Id != "c1" || up.Path.Index != 0 {
+		t.Errorf("told of what was before: %v", up)
+	}
 	select {
 	case in := <-a.requests:
 		t.Errorf("asked all the same: %v", in)
