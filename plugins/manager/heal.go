@@ -64,6 +64,7 @@ func (m *Manager) heal(id string, c *connection) {
 	if !c.healing.well.IsZero() && time.Since(c.healing.well) > healStable {
 		c.healing.tries = 0
 	}
+	c.healing.well = time.Time{}
 	first := healSettle
 	switch {
 	case m.watched(c):

@@ -290,6 +290,26 @@ func TestHealingDoesNotFlap(t *testing.T) {
 	}
 }
 
+// TestWhatWasWellForLongIsTriedWithGrowingPausesToo: only its first try is at once.
+func TestWhatWasWellForLongIsTriedWithGrowingPausesToo(t *testing.T) {
+	l := newLab(t)
+	a := l.start("a")
+	first := a.serve("fw-1", "fw")
+	a.connect("c1", "fw")
+	a.m.mu.Lock()
+	a.m.connections["c1"].healing = healing{tries: 7, well: time.Now().Add(-2 * healStable)}
+	a.m.mu.Unlock()
+	first.die()
+	eventually(t, 10*time.Second, "a second try", func() error {
+		a.m.mu.Lock()
+		defer a.m.mu.Unlock()
+		if n := a.m.connections["c1"].healing.tries; n != 2 {
+			return fmt.Errorf("tries %d", n)
+		}
+		return nil
+	})
+}
+
 // TestAClientThatMonitorsIsToldAndMayActItself: it hears of the loss, asks for another
 // endpoint, and the agent does nothing of its own.
 func TestAClientThatMonitorsIsToldAndMayActItself(t *testing.T) {
