@@ -238,7 +238,7 @@ func (m *Manager) leaveEndpoint(x *models.CrossConnect) {
 // closeEndpoint closes the connection on record under id, as this agent's own path segment
 // sees it, at an endpoint, beside the caller's work: an endpoint that hears nothing lets it expire. The
 // endpoint gets the descriptor of its own namespace back, netns, without which NSM's
-// recvfd waits for it in vain.
+// recvfd waits for it in vain. What is asked of it for the connection afterwards waits.
 func (m *Manager) closeEndpoint(id string, conn *networkservice.Connection, url, netns string) {
 	if m.run.Err() != nil {
 		return
@@ -247,7 +247,9 @@ func (m *Manager) closeEndpoint(id string, conn *networkservice.Connection, url,
 		m.Bridges.Release(bridge, id)
 		return
 	}
+	end := m.farewells.begin(farewell{url, conn.Id})
 	m.done.Go(func() {
+		defer end()
 		cc, release, err := m.links.use(url)
 		if err != nil {
 			return

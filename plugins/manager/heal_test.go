@@ -310,6 +310,38 @@ func TestWhatWasWellForLongIsTriedWithGrowingPausesToo(t *testing.T) {
 	})
 }
 
+// TestAConnectionThatComesBackOutlivesItsClose: the endpoint that it left hears of that late,
+// and only then that it is there again.
+func TestAConnectionThatComesBackOutlivesItsClose(t *testing.T) {
+	l := newLab(t)
+	a := l.start("a")
+	first := a.serve("fw-1", "fw")
+	conn := a.connect("c1", "fw")
+	twin := a.serve("fw-2", "fw")
+	asked, closing, closed := first.requests(), make(chan struct{}), make(chan struct{})
+	first.parts = func() func() {
+		close(closing)
+		for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end) && first.requests() == asked; {
+			time.Sleep(time.Millisecond)
+		}
+		return func() { close(closed) }
+	}
+	for _, e := range []*endpoint{twin, first} {
+		conn.State, conn.NetworkServiceEndpointName = networkservice.State_RESELECT_REQUESTED, e.name
+		var err error
+		if conn, err = a.request(&networkservice.NetworkServiceRequest{Connection: conn}); err != nil || conn.NetworkServiceEndpointName != e.name {
+			t.Fatalf("to %s: %v, %v", e.name, conn, err)
+		}
+		<-closing
+	}
+	<-closed
+	first.mu.Lock()
+	defer first.mu.Unlock()
+	if n := len(first.conns); n != 1 {
+		t.Errorf("the endpoint has %d connections", n)
+	}
+}
+
 // TestAClientThatMonitorsIsToldAndMayActItself: it hears of the loss, asks for another
 // endpoint, and the agent does nothing of its own.
 func TestAClientThatMonitorsIsToldAndMayActItself(t *testing.T) {

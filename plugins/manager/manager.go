@@ -120,6 +120,8 @@ type Manager struct {
 	durables *durables
 	health   *health.Server
 
+	farewells farewells
+
 	mu          sync.Mutex
 	connections map[string]*connection // by the id of the record
 	segments    map[string]string      // id of the record by the id of our own path segment
@@ -147,6 +149,7 @@ func New(o Options) *Manager {
 		loaded:      make(chan struct{}),
 		ids:         keyedMutex{held: map[string]*holder{}},
 		health:      health.NewServer(),
+		farewells:   farewells{under: map[farewell]chan struct{}{}},
 		connections: map[string]*connection{},
 		segments:    map[string]string{},
 		asking:      map[asking]int{},

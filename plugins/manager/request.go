@@ -277,9 +277,11 @@ func (m *Manager) try(ctx context.Context, r *request, e *models.Endpoint, candi
 		return nil, &refusal{err}
 	}
 	defer release()
+	segment := r.conn.Path.PathSegments[r.index+1].Id
 	if next.node != nil {
-		defer m.asks(next.url, r.conn.Path.PathSegments[r.index+1].Id)()
+		defer m.asks(next.url, segment)()
 	}
+	m.farewells.wait(asked, farewell{next.url, segment})
 	before := r.record.GetRequest().GetEndpointUrl()
 	answer, err := m.ask(asked, cc, r, next)
 	if err != nil {

@@ -33,6 +33,7 @@ type endpoint struct {
 	conns  map[string]*networkservice.Connection // by the id of its own segment
 	asked  int
 	refuse error
+	parts  func() (parted func()) // if set, called before and after a close is carried out
 	told   map[chan *networkservice.ConnectionEvent]bool
 	ended  chan struct{}
 }
@@ -101,6 +102,9 @@ func (e *endpoint) Request(ctx context.Context, in *networkservice.NetworkServic
 }
 
 func (e *endpoint) Close(_ context.Context, c *networkservice.Connection) (*emptypb.Empty, error) {
+	if e.parts != nil {
+		defer e.parts()()
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.conns, c.Id+"@"+e.name)
