@@ -82,11 +82,11 @@ func (m *Manager) call(ctx context.Context, cc *grpc.ClientConn, r *request, nex
 func (m *Manager) compose(ctx context.Context, r *request, next *hop, a *answer) (*models.CrossConnect, error) {
 	mine, decision, err := m.decide(r, next, a.conn.GetMechanism())
 	if err != nil {
-		return nil, err
+		return nil, unfit(err)
 	}
 	theirs, err := m.theirs(ctx, r, next, a)
 	if err != nil {
-		return nil, err
+		return nil, unfit(err)
 	}
 	out := m.reply(r, next.endpoint, a.conn, mine.nsm)
 	packed, err := anypb.New(out)
@@ -115,6 +115,9 @@ func (m *Manager) compose(ctx context.Context, r *request, next *hop, a *answer)
 	}
 	return x, nil
 }
+
+// unfit is why what an endpoint has answered cannot be taken.
+func unfit(err error) error { return fmt.Errorf("its answer does not fit: %w", err) }
 
 // theirs is the next hop's mechanism as a record has it.
 func (m *Manager) theirs(ctx context.Context, r *request, next *hop, a *answer) (*models.Mechanism, error) {

@@ -95,6 +95,9 @@ func TestBothNodesAreLeftAsTheyWere(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("got %v, want %q", err, c.want)
 			}
+			if n := strings.Count(err.Error(), "endpoint fw-1: "); n > 1 {
+				t.Errorf("the endpoint is named %d times: %v", n, err)
+			}
 			for _, n := range []*node{a, b} {
 				n.plane.break_(nil)
 				eventually(t, 10*time.Second, "nothing to be left", n.empty)

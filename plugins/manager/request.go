@@ -186,7 +186,10 @@ func (m *Manager) connect(ctx context.Context, r *request) (*networkservice.Conn
 		if err == nil || !errors.As(err, &refused) {
 			return out, err
 		}
-		refusals = append(refusals, fmt.Errorf("endpoint %s: %w", e.Name, refused.err))
+		if from := "endpoint " + e.Name + ": "; !strings.HasPrefix(clean(refused.err), from) { // else the agent of its node says so
+			refused.err = fmt.Errorf("%s%w", from, refused.err)
+		}
+		refusals = append(refusals, refused.err)
 		if ctx.Err() != nil {
 			break
 		}
@@ -294,11 +297,13 @@ func (m *Manager) try(ctx context.Context, r *request, e *models.Endpoint, candi
 	x, err := m.compose(asked, r, next, answer)
 	var data []byte
 	if err == nil {
-		data, err = m.Records.Begin(x)
+		if data, err = m.Records.Begin(x); err != nil {
+			err = unfit(err)
+		}
 	}
 	if err != nil {
 		m.closeEndpoint(r.id, answer.conn, next.url, x.GetEndpoint().GetMechanism().GetParameters()[paramNetns])
-		return nil, &refusal{fmt.Errorf("its answer does not fit: %w", err)}
+		return nil, &refusal{err}
 	}
 	out, err := m.establish(ctx, r, x, data)
 	if err != nil && (before != next.url || next.bridge() != "") {
