@@ -68,6 +68,17 @@ func TestAnAgentWhoseNameIsTakenStops(t *testing.T) {
 	logs(t, a, `is alive as node "n1"`)
 }
 
+// TestExplainKnowsWhoReachesWhom: what both nodes offer is of no use where their agents
+// cannot speak to each other.
+func TestExplainKnowsWhoReachesWhom(t *testing.T) {
+	host := lab.StartAgent(t, lab.With("node.name", "host"))
+	a := lab.StartAgent(t, sharing(host))
+	out, err := a.TryPatchbay("explain", "--node", "host")
+	if err == nil || !strings.Contains(out, "endpoint: it is on node host, and this node has no identity for other nodes: set grpc.tls here") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 // durable is a durable request for a kernel interface in a namespace.
 func durable(ns *lab.Namespace, service string) string {
 	return fmt.Sprintf(`{"id": "d1", "networkService": %q, "mechanism": {"type": "KERNEL", "parameters": {"netns": %q, "name": "nsm0"}}}`, service, ns.Path)

@@ -35,6 +35,8 @@ type Registry interface {
 	CheckConnection(c *models.Connection) error
 	// Node gives the agent of a node, nil if none is alive.
 	Node(name string) *models.Agent
+	// Reach says what keeps this agent from asking that of another node.
+	Reach(other *models.Agent) error
 }
 
 // Bridges is what this room needs of plugins/bridge.
@@ -62,7 +64,7 @@ type Store interface {
 type Devices interface {
 	Devices() []sriov.Device
 	// Explain says, a line each, which device of a pool a client would get now, and why not each of the others.
-	Explain(pool string) ([]string, error)
+	Explain(pool string) (lines []string, free bool, err error)
 	Changed() <-chan struct{}
 }
 

@@ -25,7 +25,7 @@ func (c *card) Devices() []sriov.Device {
 	return c.devices
 }
 
-func (c *card) Explain(pool string) ([]string, error) { return nil, sriov.ErrUnknown }
+func (c *card) Explain(pool string) ([]string, bool, error) { return nil, false, sriov.ErrUnknown }
 
 func (c *card) Changed() <-chan struct{} {
 	c.mu.Lock()

@@ -39,6 +39,10 @@ func (s *Server) Explain(ctx context.Context, in *adminpb.ExplainRequest) (*admi
 		if to = s.Registry.Node(in.Node); to == nil {
 			return nil, status.Errorf(codes.NotFound, "node %q is not there; list those that are with: patchbay get agents", in.Node)
 		}
+		if err := s.Registry.Reach(to); err != nil {
+			out.Reasons = []string{"endpoint: " + status.Convert(err).Message()}
+			return out, nil
+		}
 	}
 	path := cmp.Or(in.Path, s.Path)
 	if path != "" && path != models.DirectPath && path != models.ForwarderPath {
@@ -53,9 +57,10 @@ func (s *Server) Explain(ctx context.Context, in *adminpb.ExplainRequest) (*admi
 		Forwarder: path == models.ForwarderPath,
 	}
 	var devices []string
+	free := true
 	if in.Pool != "" {
 		var err error
-		if devices, err = s.explainPool(in.Pool); err != nil {
+		if devices, free, err = s.explainPool(in.Pool); err != nil {
 			return nil, err
 		}
 		q.Client.Devices = cardTypes(s.Agent())
@@ -73,6 +78,7 @@ func (s *Server) Explain(ctx context.Context, in *adminpb.ExplainRequest) (*admi
 		out.Reasons = none.Reasons
 	case err != nil:
 		return nil, status.Error(codes.InvalidArgument, err.Error())
+	case !free:
 	default:
 		out.Client, out.Endpoint, out.Tunnel, out.Reasons = d.Client.GetType(), d.Endpoint.GetType(), d.Tunnel.GetType(), d.Reasons
 		out.Reasons = append(out.Reasons, otherPaths(q, d)...)
@@ -82,15 +88,14 @@ func (s *Server) Explain(ctx context.Context, in *adminpb.ExplainRequest) (*admi
 }
 
 // explainPool says which device of a pool a client would get now, and why not each of the others.
-func (s *Server) explainPool(pool string) ([]string, error) {
+func (s *Server) explainPool(pool string) (lines []string, free bool, err error) {
 	if s.Devices == nil {
-		return nil, status.Error(codes.FailedPrecondition, "pool: this node has no pools of virtual functions; configure sriov.pools")
+		return nil, false, status.Error(codes.FailedPrecondition, "pool: this node has no pools of virtual functions; configure sriov.pools")
 	}
-	lines, err := s.Devices.Explain(pool)
-	if err != nil {
-		return nil, status.Errorf(codes.InvalidArgument, "pool: %v", err)
+	if lines, free, err = s.Devices.Explain(pool); err != nil {
+		err = status.Errorf(codes.InvalidArgument, "pool: %v", err)
 	}
-	return lines, nil
+	return lines, free, err
 }
 
 // cardTypes are the mechanisms by which a workload of a node can have a device of a card.

@@ -65,15 +65,33 @@ func (m *Manager) hopTo(ctx context.Context, r *request, e *models.Endpoint) (*h
 	if next.node == nil && r.record.GetRequest().GetEndpointUrl() == next.url {
 		next.node = m.nodes.await(ctx, e.Node)
 	}
-	switch {
-	case next.node == nil:
+	if next.node == nil {
 		return nil, status.Errorf(codes.Unavailable, "node %s is gone", e.Node)
-	case m.Tunnels == nil || m.Identity == nil:
-		return nil, status.Errorf(codes.FailedPrecondition, "it is on node %s, and this node has no identity for other nodes: set grpc.tls here", e.Node)
-	case next.node.Url == "":
-		return nil, status.Errorf(codes.FailedPrecondition, "node %s is reached by no other: set grpc.listen with tcp:// and grpc.tls there", e.Node)
+	}
+	if err := m.reach(next.node); err != nil {
+		return nil, err
 	}
 	return next, nil
+}
+
+// Reach says what keeps this agent from asking that of another node for connections; nil:
+// nothing that is known.
+func (m *Manager) Reach(other *models.Agent) error {
+	if why := m.links.lost(nodeURL(other.Node)); why != "" {
+		return status.Error(codes.Unavailable, why)
+	}
+	return m.reach(other)
+}
+
+// reach is Reach as far as the configuration of both goes.
+func (m *Manager) reach(other *models.Agent) error {
+	switch {
+	case m.Tunnels == nil || m.Identity == nil:
+		return status.Errorf(codes.FailedPrecondition, "it is on node %s, and this node has no identity for other nodes: set grpc.tls here", other.Node)
+	case other.Url == "":
+		return status.Errorf(codes.FailedPrecondition, "node %s is reached by no other: set grpc.listen with tcp:// and grpc.tls there", other.Node)
+	}
+	return nil
 }
 
 // dialNode connects to the agent of another node, by the address that it publishes when

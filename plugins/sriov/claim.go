@@ -231,10 +231,11 @@ func (p *Plugin) names() string {
 	return strings.Join(names, ", ")
 }
 
-// Explain says, a line each, which device of a pool a client would get now, and why not each of the others.
-func (p *Plugin) Explain(pool string) (lines []string, err error) {
+// Explain says, a line each, which device of a pool a client would get now, and why not each of the others; not free:
+// it would get none.
+func (p *Plugin) Explain(pool string) (lines []string, free bool, err error) {
 	if _, ok := p.Pool(pool); !ok {
-		return nil, fmt.Errorf("pool %q %w; this node has %s", clip(pool), ErrUnknown, p.names())
+		return nil, false, fmt.Errorf("pool %q %w; this node has %s", clip(pool), ErrUnknown, p.names())
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -248,14 +249,17 @@ func (p *Plugin) Explain(pool string) (lines []string, err error) {
 		if err := p.free(d, ""); err != nil {
 			why = err.Error()
 		} else {
-			taken = "free, and after the one that would be taken"
+			taken, free = "free, and after the one that would be taken", true
 		}
 		lines = append(lines, fmt.Sprintf("%s, virtual function %d of %s, NUMA node %d: %s", d.ID, d.VF, d.PF, d.NUMA, why))
 	}
 	if why := p.problems[pool]; why != "" {
 		lines = append(lines, "pool "+pool+": "+why)
 	}
-	return lines, nil
+	if p.o.Tokens != nil && p.o.Tokens.Counts(pool) {
+		lines = append(lines, "pool "+pool+": kubelet chooses; a connection claims what it gave away by the token that the container's environment has")
+	}
+	return lines, free, nil
 }
 
 // clip keeps what a client sent from filling a message.

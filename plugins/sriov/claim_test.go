@@ -132,16 +132,21 @@ func TestWhatWouldBeTakenIsExplained(t *testing.T) {
 	claim(p, "c1/client", Want{Pool: radio.Name, NUMA: -1})
 	m.Away(card.VF(1), true)
 	p.Look()
-	lines, err := p.Explain(radio.Name)
-	if err != nil || len(lines) != 4 {
-		t.Fatal(lines, err)
+	lines, free, err := p.Explain(radio.Name)
+	if err != nil || !free || len(lines) != 4 {
+		t.Fatal(lines, free, err)
 	}
 	for i, want := range []string{`in use by the client of connection "c1"`, "is not healthy", "it would be taken: the first that is free", "free, and after"} {
 		if !strings.HasPrefix(lines[i], card.VF(i)+", virtual function") || !strings.Contains(lines[i], want) {
 			t.Errorf("%q, not %q", lines[i], want)
 		}
 	}
-	if _, err := p.Explain("other"); !errors.Is(err, ErrUnknown) {
+	claim(p, "c2/client", Want{Pool: radio.Name, NUMA: -1})
+	claim(p, "c3/client", Want{Pool: radio.Name, NUMA: -1})
+	if lines, free, err := p.Explain(radio.Name); free || err != nil {
+		t.Errorf("when all are taken: %q, %v", lines, err)
+	}
+	if _, _, err := p.Explain("other"); !errors.Is(err, ErrUnknown) {
 		t.Error(err)
 	}
 }
