@@ -2,6 +2,7 @@ package tests
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -73,8 +74,15 @@ func TestKubeletCountsAndAConnectionClaims(t *testing.T) {
 	}
 
 	ns := lab.NewNamespace(t)
-	serve := ns.Start(t, lab.Binary(t), "--agent", "unix://"+c.Socket, "serve", "radio", "--mechanism", "NOOP", "--netns", ns.Path)
+	agents := fmt.Sprintf("--net=/proc/%d/ns/net", c.Pid()) // nothing is made for it, so it may be anywhere
+	serve := ns.Start(t, "nsenter", agents, lab.Binary(t), "--agent", "unix://"+c.Socket, "serve", "radio", "--mechanism", "NOOP")
 	serve.Await(t, "serving radio")
+	if out, err := c.TryPatchbay("explain", "--pool", "own"); err == nil || !strings.Contains(out, "Chosen: nothing") || !strings.Contains(out, "pool own: no card on this node") {
+		t.Errorf("explain --pool own: %v: %s", err, out)
+	}
+	if out := c.Patchbay("explain", "--pool", radio); !strings.Contains(out, "kubelet chooses; a connection claims") {
+		t.Errorf("explain --pool %s: %s", radio, out)
+	}
 	client := lab.NewClient(t, c.Dial())
 	request := func(parameter, value string) string {
 		in := lab.NewRequest(t, "r1", "radio", ns, "radio0")

@@ -11,6 +11,7 @@ import (
 	"github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/cls"
 	"github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/common"
 	"github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/memif"
+	"github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/noop"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -96,6 +97,12 @@ func (m *Manager) mechanismFromNSM(ctx context.Context, p peer, in *networkservi
 		}
 	}
 	delete(parameters, paramDevice)
+	if in.GetType() == noop.MECHANISM {
+		for _, name := range []string{common.InodeURL, common.NetNSInodeKey} { // nothing is made for it, so it is nowhere
+			delete(parameters, name)
+		}
+		return &models.Mechanism{Type: in.Type, Parameters: parameters}, nil
+	}
 	if m.offer(in.GetType()).GetSharedMemory() {
 		return m.socketFromNSM(ctx, p, in.GetType(), parameters)
 	}

@@ -35,7 +35,7 @@ func (s *Server) Request(ctx context.Context, in *networkservice.NetworkServiceR
 	if err != nil {
 		return nil, err
 	}
-	if !sockets[mechanism.Type] {
+	if !outside[mechanism.Type] {
 		url, err := s.passNetns(ctx)
 		if err != nil {
 			return nil, err
@@ -51,8 +51,9 @@ func (s *Server) Request(ctx context.Context, in *networkservice.NetworkServiceR
 	return s.admit(ctx, conn, caller, mechanism)
 }
 
-// sockets are the mechanisms that are a socket and not an interface of the kernel.
-var sockets = map[string]bool{"MEMIF": true, "VHOST_USER": true}
+// outside are the mechanisms that are no interface of the kernel in a namespace: a socket, or
+// nothing at all.
+var outside = map[string]bool{"MEMIF": true, "VHOST_USER": true, "NOOP": true}
 
 // callerOf is the path segment of the one who calls.
 func callerOf(conn *networkservice.Connection) (*networkservice.PathSegment, error) {
@@ -129,7 +130,7 @@ func (s *Server) admit(ctx context.Context, conn *networkservice.Connection, cal
 	c.until = caller.Expires.AsTime()
 	c.expiry.Reset(time.Until(c.until))
 
-	if !sockets[mechanism.Type] {
+	if !outside[mechanism.Type] {
 		mechanism.Parameters[common.InterfaceNameKey] = c.name
 	}
 	conn.Mechanism = mechanism
