@@ -175,6 +175,12 @@ func TestAcrossAgentIsCutOffFromEtcd(t *testing.T) {
 			t.Errorf("a request while %s is without etcd was granted", n.Host.Name)
 		}
 		cancel()
+		lab.Eventually(t, 20*time.Second, "what is known without etcd to be listed", func() error {
+			if out, err := n.TryPatchbay("get", "connections"); err == nil || !strings.Contains(out, " UP ") || !strings.Contains(out, "are not listed: ") {
+				return fmt.Errorf("get connections on %s: %v: %s", n.Host.Name, err, out)
+			}
+			return nil
+		})
 		for _, m := range members {
 			do(t, s.MendPair(n.Host, m.Host))
 		}

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"fmt"
 
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/admin/adminpb"
@@ -12,7 +13,7 @@ import (
 func (s *Server) listUnconnected(in *adminpb.ListRequest, out listStream, shown map[string]bool) error {
 	kvs, _, err := s.Store.List(out.Context(), s.Keys.Connections())
 	if err != nil {
-		return unavailable(err)
+		return unavailable(fmt.Errorf("durable requests that are not connected are not listed: %w", err))
 	}
 	for _, kv := range kvs {
 		id, err := models.Name(s.Keys.Connections(), kv.Key)

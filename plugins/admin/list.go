@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -74,13 +75,12 @@ func (s *Server) listCrossConnects(in *adminpb.ListRequest, out listStream) erro
 			}
 		}
 	}
-	if in.Kind == "connections" && root {
-		if err := s.listUnconnected(in, out, shown); err != nil {
-			return err
-		}
+	var unread error
+	if in.Kind == "connections" && root && !shown[in.Name] {
+		unread = s.listUnconnected(in, out, shown)
 	}
-	if err := out.Send(&adminpb.ListEvent{Synced: true}); err != nil || !in.Watch {
-		return err
+	if err := out.Send(&adminpb.ListEvent{Synced: true}); err != nil || unread != nil || !in.Watch {
+		return cmp.Or(err, unread) // after what there is, which is known without etcd
 	}
 	return follow(out.Context(), events, func(e crossconnect.Event) error {
 		// What goes away was shown before, or it is none of the caller's.
