@@ -11,8 +11,8 @@ import (
 // Marshal gives the JSON that is kept in etcd.
 func Marshal(m proto.Message) ([]byte, error) { return protojson.Marshal(m) }
 
-// Unmarshal reads the JSON that is kept in etcd. An unknown or mistyped field is an
-// error that names it.
+// Unmarshal reads the JSON that is kept in etcd. An unknown or mistyped field is a
+// *FieldError that names it.
 func Unmarshal(data []byte, m proto.Message) error {
 	err := protojson.Unmarshal(data, m)
 	if err == nil {
@@ -20,7 +20,11 @@ func Unmarshal(data []byte, m proto.Message) error {
 	}
 	// protojson begins its errors with "proto:" and a space that varies by design.
 	text := strings.ReplaceAll(err.Error(), "\u00a0", " ")
-	return errors.New("JSON: " + strings.TrimSpace(strings.TrimPrefix(text, "proto:")))
+	text = strings.TrimSpace(strings.TrimPrefix(text, "proto:"))
+	if wrong := misfit(data, text, m.ProtoReflect().Descriptor()); wrong != nil {
+		return wrong
+	}
+	return errors.New("JSON: " + text)
 }
 
 // ParseAgent reads what another node offers. The agent there may be newer and say more:

@@ -84,6 +84,8 @@ func TestRecordThatIsWrongIsNamedAndTheRestGoesOn(t *testing.T) {
 	for id, c := range map[string]struct{ value, says string }{
 		"unknown":  {`{"id": "unknown", "colour": "red"}`, "colour"},
 		"mistyped": {`{"id": "mistyped", "mtu": "many"}`, "mtu"},
+		"number":   {strings.Replace(record("number", left, right, ""), `"nsm0"`, `0`, 1), "client.mechanism.parameters.name"},
+		"no-list":  {`{"id": "no-list", "client": {"addresses": "10.60.0.1/24"}}`, "client.addresses"},
 		"not-json": {`{`, "JSON"},
 		"other":    {`{"id": "another"}`, "id"},
 		"range":    {record("range", left, right, `, "mtu": 5`), "mtu"},
