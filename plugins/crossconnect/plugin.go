@@ -209,7 +209,6 @@ func (p *Plugin) put(changes []reconcile.Change, kv store.KV) []reconcile.Change
 func (p *Plugin) refuse(id string, r *record, err error) {
 	r.invalid = err.Error()
 	r.settled = r.revision
-	p.log.Warn("cross-connect refused", "connection", id, "err", err)
 	p.update(id, r)
 }
 

@@ -272,7 +272,7 @@ func TestInvalidRecordKeepsWhatWasAndNamesTheField(t *testing.T) {
 		`{`:                    "JSON",
 		`{"id": "c1", "x": 1}`: "x",
 		`{"id": "c2"}`:         "id",
-		`{"id": "c1"}`:         "client.mechanism.type",
+		`{"id": "c1"}`:         "for instance KERNEL; endpoint.mechanism.type", // all that is wrong, on one line
 		strings.Replace(xc("c1", "red"), `"colour"`, `"bad"`, 1): "client.mechanism.parameters.bad",
 		strings.Replace(xc("c1", "red"), `"WIRE"`, `"OTHER"`, 1): `offers no "OTHER"`,
 	} {
