@@ -3,6 +3,8 @@ package manager
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -65,7 +67,7 @@ func (d *directory) batch(prefix string, b store.Batch, log *slog.Logger) {
 		kept[name] = true
 		if err := d.put(prefix, name, kv.Value); err != nil {
 			// What was valid before stays, as with every record.
-			log.Warn("registry record refused", "key", kv.Key, "err", err)
+			log.Warn("registry record refused", "key", kv.Key, "err", clean(err))
 		}
 	}
 	for _, key := range b.Deletes {
@@ -95,7 +97,7 @@ func (d *directory) put(prefix, name string, data []byte) error {
 			return err
 		}
 		s.Name = cmp.Or(s.Name, name)
-		if err := models.ValidateService(s); err != nil {
+		if err := errors.Join(models.ValidateService(s), sameName(s.Name, name)); err != nil {
 			return err
 		}
 		if !proto.Equal(s, d.services[name]) {
@@ -109,7 +111,7 @@ func (d *directory) put(prefix, name string, data []byte) error {
 		return err
 	}
 	e.Name = cmp.Or(e.Name, name)
-	if err := models.ValidateEndpoint(e); err != nil {
+	if err := errors.Join(models.ValidateEndpoint(e), sameName(e.Name, name)); err != nil {
 		return err
 	}
 	if proto.Equal(e, d.endpoints[name]) {
@@ -124,6 +126,13 @@ func (d *directory) put(prefix, name string, data []byte) error {
 		d.byService[s] = slices.Insert(slices.Clone(list), i, e)
 	}
 	d.tell(Change{Endpoint: e})
+	return nil
+}
+
+func sameName(name, key string) error {
+	if name != key {
+		return &models.FieldError{Field: "name", Reason: fmt.Sprintf("%q differs from the key's %q; make them equal", name, key)}
+	}
 	return nil
 }
 

@@ -125,7 +125,7 @@ func (d *durables) put(id string, kv store.KV) {
 	k.revision, k.gone, k.invalid, k.tries = kv.Revision, false, "", 0
 	if err != nil {
 		// What was connected before stays; the status says what is wrong.
-		k.invalid = err.Error()
+		k.invalid = clean(err)
 		d.m.Log.Warn("durable request refused", "connection", id, "err", err)
 	} else {
 		k.spec = spec

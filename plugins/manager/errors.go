@@ -57,10 +57,13 @@ func unheard(err error) bool {
 	return false
 }
 
-var framing = regexp.MustCompile(`rpc error: code = \w+ desc = `)
+var framing = regexp.MustCompile(`(rpc error: code = \w+|connection error:) desc = `)
 
-// clean is an error's text without gRPC's framing, which would repeat at each hop.
-func clean(err error) string { return framing.ReplaceAllString(err.Error(), "") }
+// clean is an error's text on one line and without gRPC's framing, which would repeat at
+// each hop.
+func clean(err error) string {
+	return strings.ReplaceAll(framing.ReplaceAllString(err.Error(), ""), "\n", "; ")
+}
 
 func plural(n int, noun string) string {
 	if n == 1 {

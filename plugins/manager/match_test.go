@@ -1,10 +1,14 @@
 package manager
 
 import (
+	"bytes"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 
 	"go.patchbay.dev/models"
+	"go.patchbay.dev/plugins/store"
 )
 
 // endpointOf makes an endpoint of service "fw" with labels "k", "v", …
@@ -98,5 +102,34 @@ func TestEqualsTakeTurnsAndTheCurrentEndpointComesFirst(t *testing.T) {
 	}
 	if list, err := m.candidates("fw", nil, "c", "", false); err != nil || len(list) != 1 || list[0].Name != "c" {
 		t.Errorf("the endpoint that the client names: %v, %v", list, err)
+	}
+}
+
+func TestARegistryRecordThatIsWrongKeepsWhatWas(t *testing.T) {
+	keys := models.NewKeys("/p", "n1")
+	d := newDirectory(keys)
+	var log bytes.Buffer
+	put := func(prefix, key, value string) {
+		log.Reset()
+		d.batch(prefix, store.Batch{Puts: []store.KV{{Key: key, Value: []byte(value)}}}, slog.New(slog.NewTextHandler(&log, nil)))
+	}
+	const service, endpoint = `{"name":"fw","payload":"IP"}`, `{"name":"fw-1","services":["fw"],"url":"unix:///fw"}`
+	put(keys.Services(), keys.Service("fw"), service)
+	put(keys.Endpoints(), keys.Endpoint("fw-1"), endpoint)
+	for _, c := range []struct{ prefix, key, value, says string }{
+		{keys.Services(), keys.Service("fw"), `{"name":"fw","payload":"X25"}`, "payload: "},
+		{keys.Services(), keys.Service("fw"), `{"name":"vpn"}`, "name: "},
+		{keys.Services(), keys.Service("vpn"), service, "name: "},
+		{keys.Endpoints(), keys.Endpoint("fw-1"), `{"services":["fw"]}`, "url: "},
+		{keys.Endpoints(), keys.Endpoint("fw-2"), endpoint, "name: "},
+	} {
+		put(c.prefix, c.key, c.value)
+		if got := log.String(); !strings.Contains(got, c.says) || !strings.Contains(got, c.key) {
+			t.Errorf("%s: the log does not name the key and %s: %s", c.value, c.says, got)
+		}
+		s, all := d.service("fw")
+		if s.GetPayload() != "IP" || len(all) != 1 || all[0].Name != "fw-1" || !slices.Equal(d.serviceNames(), []string{"fw"}) {
+			t.Errorf("after %s there are %v and %v", c.value, s, all)
+		}
 	}
 }
