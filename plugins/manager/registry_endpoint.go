@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -53,7 +54,8 @@ func (r *endpointRegistry) Register(ctx context.Context, in *registry.NetworkSer
 		return nil, status.Errorf(codes.InvalidArgument, "name: %q begins as a bridge's does; choose another", e.Name)
 	}
 	e.Registered = timestamppb.Now()
-	if known := r.m.registry.endpoint(e.Name); known != nil {
+	known := r.m.registry.endpoint(e.Name)
+	if known != nil {
 		if !r.m.may(p, known.Owner) {
 			return nil, status.Errorf(codes.PermissionDenied, "endpoint %q is registered by another client; choose another name", e.Name)
 		}
@@ -78,7 +80,11 @@ func (r *endpointRegistry) Register(ctx context.Context, in *registry.NetworkSer
 	if err := r.m.registry.await(ctx, r.m.Keys.Endpoints(), revision); err != nil {
 		return nil, coded(err, codes.Internal)
 	}
-	r.m.Log.Debug("endpoint registered", "endpoint", e.Name, "services", e.Services, "url", e.Url, "ttl", ttl)
+	level := slog.LevelInfo
+	if known != nil {
+		level = slog.LevelDebug // it only goes on
+	}
+	r.m.Log.Log(ctx, level, "endpoint registered", "endpoint", e.Name, "services", e.Services, "url", e.Url, "ttl", ttl, "peer", p.owner())
 	out := endpointToNSM(e)
 	out.Url = in.Url // the client's own view of it
 	out.PathIds = in.PathIds
