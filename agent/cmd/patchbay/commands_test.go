@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -309,6 +310,7 @@ func TestVersion(t *testing.T) {
 func TestWhatGoesWrongIsSaidOnOneLineAndByTheStatus(t *testing.T) {
 	refusing := (&fakeAdmin{err: status.Error(codes.PermissionDenied, "only root\nmay ask")}).start(t)
 	empty := (&fakeAdmin{events: []*adminpb.ListEvent{synced}}).start(t)
+	away := (&fakeAdmin{err: status.Error(codes.Unavailable, `endpoint fw-1: "transport: Error while dialing: dial unix /fw.sock: connect: connection refused"`)}).start(t)
 	const nobody = "unix:///does/not/exist"
 	for _, c := range []struct {
 		agent, args string
@@ -350,6 +352,7 @@ func TestWhatGoesWrongIsSaidOnOneLineAndByTheStatus(t *testing.T) {
 		{refusing, "delete crossconnect c1", 1, "delete crossconnect/c1: only root; may ask"},
 		{refusing, "explain", 1, "explain: only root; may ask"},
 		{refusing, "explain --service a --endpoint KERNEL", 2, "--service brings the endpoints"},
+		{away, "explain", 1, `explain: endpoint fw-1: "transport: Error while dialing: dial unix /fw.sock`}, // the agent does answer
 		{refusing, "version", 1, "version: only root; may ask"},
 		{empty, "get services a", 1, `get services: service "a" is not there; list them with: patchbay get services`},
 		{empty, "connect a", 1, "of a version that cannot do this"},
@@ -365,6 +368,19 @@ func TestWhatGoesWrongIsSaidOnOneLineAndByTheStatus(t *testing.T) {
 				t.Errorf("output %q", got.out)
 			}
 		})
+	}
+}
+
+func TestMessageKeepsWhatWasBeingDone(t *testing.T) {
+	err := status.Error(codes.Unavailable, "etcd is unavailable")
+	for err, want := range map[error]string{
+		err: "etcd is unavailable",
+		fmt.Errorf("register endpoint fw-1: %w", err): "register endpoint fw-1: etcd is unavailable",
+		errors.New("no endpoint"):                     "no endpoint",
+	} {
+		if got := message(err); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 

@@ -40,7 +40,8 @@ func (a *app) explained(err error, format string, args ...any) error {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	st := s.GRPCStatus()
-	if st.Code() == codes.Unavailable && strings.Contains(st.Message(), "Error while dialing") {
+	// What the agent says of an endpoint that does not answer has the endpoint's name before it.
+	if st.Code() == codes.Unavailable && strings.HasPrefix(st.Message(), "connection error:") {
 		why := st.Message()[strings.LastIndex(st.Message(), ": ")+2:]
 		return fmt.Errorf("%s: no agent answers at %s (%s); start one with patchbay run, or name its socket with --agent",
 			what, a.agent, strings.Trim(why, `"`))
@@ -55,4 +56,11 @@ func (a *app) explained(err error, format string, args ...any) error {
 }
 
 // message is what a call to the agent returned, without gRPC's framing.
-func message(err error) string { return status.Convert(err).Message() }
+func message(err error) string {
+	var s interface{ GRPCStatus() *status.Status }
+	if !errors.As(err, &s) {
+		return err.Error()
+	}
+	doing, _, _ := strings.Cut(err.Error(), "rpc error: ")
+	return doing + s.GRPCStatus().Message()
+}

@@ -57,7 +57,7 @@ the PATCHBAY_* variables of connect; serving ends with it, with its exit status.
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.netns, "netns", "", "network namespace to accept connections into: a name (ip netns) or a path (default own)")
-	fl.StringVar(&f.iface, "interface", "nsm%d", "name of interfaces there; %d is the lowest number that is free")
+	fl.StringVar(&f.iface, "interface", "nsm%d", "name of interfaces there; %d is the lowest number that no other connection of this endpoint has")
 	fl.StringSliceVar(&f.cidrs, "cidr", nil, "prefix to take addresses from, IPv4 or IPv6; may be repeated")
 	fl.StringVar(&f.bridge, "bridge", "", "put the interfaces of all connections into a bridge of this name there")
 	fl.Lookup("bridge").NoOptDefVal = "nsmbr0"
