@@ -94,6 +94,7 @@ func TestKillsUnderChurn(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 1))
 	s := newSetup(t)
+	s.endpoint.Intercept(s.withPolicy)
 	steady := s.client.Connect("steady", "fw", s.ns, "steady0")
 	f := startFlow(t, s.ns, strings.TrimSuffix(steady.Context.IpContext.DstIpAddrs[0], "/32"))
 
@@ -139,7 +140,33 @@ func TestKillsUnderChurn(t *testing.T) {
 	checkEmpty(t, s, churners)
 }
 
-// checkWorld compares what was acknowledged with the interfaces and with the records.
+// withPolicy answers with a policy rule, which does not go with its interface as addresses and
+// routes do.
+func (s *setup) withPolicy(ctx context.Context, in *networkservice.NetworkServiceRequest) (*networkservice.Connection, error) {
+	out, err := s.endpoint.Answer(ctx, in)
+	if err == nil {
+		out.Context.IpContext.Policies = []*networkservice.PolicyRoute{{From: source(out), Proto: "6", DstPort: "8080"}}
+	}
+	return out, err
+}
+
+// source is the client's IPv4 address.
+func source(c *networkservice.Connection) string {
+	return strings.TrimSuffix(c.Context.IpContext.SrcIpAddrs[0], "/32")
+}
+
+// rules are the addresses from which there are policy rules in a namespace.
+func rules(t *testing.T, ns *lab.Namespace) (from []string) {
+	for line := range strings.Lines(ns.Run(t, "ip", "rule")) {
+		if f := strings.Fields(line); f[2] != "all" {
+			from = append(from, f[2])
+		}
+	}
+	slices.Sort(from)
+	return from
+}
+
+// checkWorld compares what was acknowledged with the interfaces, the rules and the records.
 func checkWorld(t *testing.T, s *setup, churners []*churner) {
 	t.Helper()
 	want := []string{"steady"}
@@ -154,8 +181,14 @@ func checkWorld(t *testing.T, s *setup, churners []*churner) {
 			}
 			return nil
 		})
+		var from []string
 		for _, conn := range c.live {
 			c.ns.Ping(t, strings.TrimSuffix(conn.Context.IpContext.DstIpAddrs[0], "/32"))
+			from = append(from, source(conn))
+		}
+		slices.Sort(from)
+		if got := rules(t, c.ns); !slices.Equal(got, from) {
+			t.Errorf("%s has rules from %v, its connections are from %v", c.name, got, from)
 		}
 	}
 	slices.Sort(want)
@@ -179,7 +212,7 @@ func checkEmpty(t *testing.T, s *setup, churners []*churner) {
 	t.Helper()
 	left := append(s.ns.Interfaces(t), s.endpoint.Net.Interfaces(t)...)
 	for _, c := range churners {
-		left = append(left, c.ns.Interfaces(t)...)
+		left = append(append(left, c.ns.Interfaces(t)...), rules(t, c.ns)...)
 	}
 	left = append(left, strings.Fields(s.agent.Etcdctl("get", "--prefix", "--keys-only", "/patchbay/v1/nodes/"))...)
 	if err := none(left); err != nil {
