@@ -48,6 +48,9 @@ func ValidateCrossConnect(x *CrossConnect) error {
 	if !ValidName(x.GetId()) {
 		errs = append(errs, bad("id", "%q must be 1–63 of a-z 0-9 - . and start with a letter or digit", x.GetId()))
 	}
+	if n := len(x.GetNetworkService()); n > maxNSMName {
+		errs = append(errs, bad("networkService", "has %d bytes; at most %d", n, maxNSMName))
+	}
 	if p := x.GetPayload(); p != "" && p != Ethernet && p != IP {
 		errs = append(errs, bad("payload", "%q is not known; use ETHERNET or IP", p))
 	}

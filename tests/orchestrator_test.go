@@ -87,6 +87,7 @@ func TestRecordThatIsWrongIsNamedAndTheRestGoesOn(t *testing.T) {
 		"number":   {strings.Replace(record("number", left, right, ""), `"nsm0"`, `0`, 1), "client.mechanism.parameters.name"},
 		"no-list":  {`{"id": "no-list", "client": {"addresses": "10.60.0.1/24"}}`, "client.addresses"},
 		"not-json": {`{`, "JSON"},
+		"long":     {strings.Replace(record("long", left, right, ""), "firewall", strings.Repeat("x", 254), 1), "networkService"},
 		"other":    {`{"id": "another"}`, "id"},
 		"range":    {record("range", left, right, `, "mtu": 5`), "mtu"},
 		"no-mech":  {`{"id": "no-mech", "client": {}, "endpoint": {}}`, "client.mechanism.type"},
