@@ -90,14 +90,13 @@ func reason(err error) string {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return "no answer in time"
 	}
+	const framing = "desc = " // of an error that gRPC had from an error
 	text := err.Error()
-	if s, ok := status.FromError(err); ok {
-		text = s.Message()
-		if s.Code() == codes.DeadlineExceeded {
-			text = "no answer in time: " + text
-		}
+	if i := strings.LastIndex(text, framing); i >= 0 {
+		text = strings.TrimPrefix(strings.Trim(text[i+len(framing):], `"`), "transport: ")
 	}
-	text = strings.TrimPrefix(text, `connection error: desc = "`)
-	text = strings.TrimPrefix(text, "transport: ")
-	return strings.TrimSuffix(text, `"`)
+	if status.Code(err) == codes.DeadlineExceeded {
+		text = "no answer in time: " + text
+	}
+	return text
 }

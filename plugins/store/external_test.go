@@ -3,13 +3,17 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 func TestDeadAtStart(t *testing.T) {
@@ -32,6 +36,21 @@ func TestDeadAtStart(t *testing.T) {
 	untilUp(t, s)
 	mustPut(t, s, "/a/b", "d")
 	v.has(t, "/a/b", "d")
+}
+
+func TestReasonIsInWords(t *testing.T) {
+	dial := status.Error(codes.Unavailable, `connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused"`)
+	for err, want := range map[error]string{
+		dial:                          "Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused",
+		fmt.Errorf("probe: %w", dial): "Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused",
+		status.Error(codes.DeadlineExceeded, "not ready"): "no answer in time: not ready",
+		context.DeadlineExceeded:                          "no answer in time",
+		rpctypes.ErrPermissionDenied:                      "etcdserver: permission denied",
+	} {
+		if got := reason(err); got != want {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
+	}
 }
 
 // failsAtOnce: every request fails, at once, with the reason.
