@@ -25,6 +25,7 @@ type connection struct {
 	asked   time.Time                  // when its record came
 	orphan  *time.Timer                // runs while the agent that asked for it does not know it
 	event   *networkservice.Connection // as last told to monitors
+	spared  bool                       // it could not be refreshed, for etcd was away
 	was     bool                       // its links were up at some time: a workload connects to its socket in its own time
 }
 
@@ -69,6 +70,7 @@ func (m *Manager) Changed(id string, desired *models.CrossConnect, s *models.Cro
 		m.found(id, c) // what was lost was another
 	}
 	if renewed {
+		c.spared = false
 		left := time.Until(desired.Request.Expires.AsTime())
 		if m.starting() {
 			left = max(left, grace)
@@ -150,14 +152,19 @@ func (m *Manager) announce(id string, c *connection) {
 		return
 	}
 	if c.event != nil && c.event.State != e.State {
-		m.Log.Info("connection", "connection", id, "state", e.State.String(), "reason", reasonOf(c))
+		m.Log.Info("connection", "connection", id, "state", e.State.String(), "reason", reasonOf(c, e.State))
 	}
 	c.event = e
 	m.send(networkservice.ConnectionEventType_UPDATE, c.record.Request, e)
 }
 
-func reasonOf(c *connection) string {
-	if c.lost != "" {
+// reasonOf is why a connection is in a state. What its status says of a loss outlives that for
+// a moment.
+func reasonOf(c *connection, s networkservice.State) string {
+	switch {
+	case s == networkservice.State_UP:
+		return ""
+	case c.lost != "":
 		return c.lost
 	}
 	return c.status.GetReason()
@@ -282,6 +289,15 @@ func (m *Manager) expire(id string) {
 		m.mu.Unlock() // closed or refreshed while this waited
 		return
 	}
+	if away := m.Store.Up() != nil; away || c.spared {
+		wait := grace
+		if c.spared = away; away {
+			wait = reconnect
+		}
+		c.timer.Reset(wait)
+		m.mu.Unlock()
+		return
+	}
 	record := c.record
 	m.mu.Unlock()
 	if err := m.remove(ctx, record); err != nil {
@@ -290,6 +306,16 @@ func (m *Manager) expire(id string) {
 		return
 	}
 	m.Log.Info("connection expired", "connection", id, "service", record.NetworkService)
+}
+
+// spare has a connection that its client could not refresh now, for etcd is away, last for a
+// while after that is back.
+func (m *Manager) spare(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c := m.connections[id]; c != nil {
+		c.spared = true
+	}
 }
 
 // known gives the connection on record under an id, nil if there is none.

@@ -101,8 +101,8 @@ const (
 	DefaultLifetime = 10 * time.Minute
 	// DefaultRegistration is how long an endpoint stays registered that names no expiry.
 	DefaultRegistration = time.Minute
-	// grace is what a connection on record is given to be refreshed after the agent
-	// was away.
+	// grace is what a connection on record is given to be refreshed after the agent or
+	// etcd was away.
 	grace = 30 * time.Second
 )
 

@@ -66,6 +66,7 @@ func (m *Manager) request(ctx context.Context, in *networkservice.NetworkService
 		return nil, err
 	}
 	if err := m.serving(ctx); err != nil {
+		m.spare(recordID(in.GetConnection().GetId()))
 		return nil, err
 	}
 	r := &request{peer: p, conn: in.GetConnection().Clone()}
