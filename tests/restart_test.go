@@ -3,6 +3,7 @@ package tests
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
@@ -191,6 +192,17 @@ func TestExternalEtcdGoneAtStartAndAtRun(t *testing.T) {
 			}
 			return nil
 		})
+		for path, want := range map[string]string{"/readyz": "503 etcd is unavailable", "/healthz": "200 ok"} {
+			r, err := a.Get(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(r.Body)
+			r.Body.Close()
+			if got := fmt.Sprintf("%d %s", r.StatusCode, body); err != nil || !strings.HasPrefix(got, want) {
+				t.Errorf("%s: %s, %v, want %s", path, got, err, want)
+			}
+		}
 	}
 	unavailable()
 	host.Start()
