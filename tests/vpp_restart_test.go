@@ -110,6 +110,44 @@ func TestForeignConfigurationInVPP(t *testing.T) {
 	})
 }
 
+// An id may be longer than what VPP keeps of a tag: its connections come up, are adopted
+// and go like any other.
+func TestLongIDsInVPP(t *testing.T) {
+	a, v := lab.StartOnVPP(t)
+	empty := dumpVPP(v)
+	long := func(name string) string { return (name + strings.Repeat("-x2x4z", 11))[:63] }
+	client := kernelEnd(t, "nsm0", "10.60.0.1/24")
+	s := connectEnds(t, a, long("web"), "ETHERNET", 0, client, end{mechanism: "MEMIF"})
+	lab.StartTestpmd(t, lab.MemifDevice(s.Endpoint.Parameters["socketfile"]), "icmpecho")
+	connectEnds(t, a, long("vm"), "ETHERNET", 0, end{mechanism: "VHOST_USER"}, end{mechanism: "MEMIF"})
+	up := func() {
+		t.Helper()
+		awaitState(t, a, long("web"), func(s linkStatus) bool { return s.State == "UP" })
+		awaitState(t, a, long("vm"), func(s linkStatus) bool {
+			return s.State == "DOWN" && s.Client.Interface != "" && s.Endpoint.Interface != ""
+		})
+		client.ns.Ping(t, "10.60.0.2")
+	}
+	up()
+	made := dumpVPP(v)
+	a.Kill()
+	a.Start()
+	a.WaitReady()
+	up()
+	if now := dumpVPP(v); now != made {
+		t.Errorf("VPP is:\n%s\nand was:\n%s", now, made)
+	}
+	for _, name := range []string{"web", "vm"} {
+		a.Etcdctl("del", "/patchbay/v1/nodes/n1/crossconnects/"+long(name))
+	}
+	lab.Eventually(t, 10*time.Second, "VPP as it was", func() error {
+		if now := dumpVPP(v); now != empty {
+			return fmt.Errorf("it is:\n%s\nand was:\n%s", now, empty)
+		}
+		return nil
+	})
+}
+
 // A connection that is deleted while VPP is away is not there when it is back, and one
 // that was written then is.
 func TestRecordsChangeWhileVPPIsAway(t *testing.T) {

@@ -2,7 +2,6 @@ package vppapi
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"go.fd.io/govpp/api"
@@ -26,8 +25,8 @@ type Bridge struct {
 
 // CreateBridge makes a bridge domain. api.BD_ALREADY_EXISTS says that the number is taken.
 func (c *Client) CreateBridge(ctx context.Context, b Bridge) error {
-	if len(b.Tag) > MaxTag {
-		return fmt.Errorf("tag %q has %d bytes; VPP keeps %d", b.Tag, len(b.Tag), MaxTag)
+	if err := checkTag(b.Tag); err != nil {
+		return err
 	}
 	return c.call(ctx, one(&l2.BridgeDomainAddDelV2{
 		BdID: b.Number, BdTag: b.Tag, IsAdd: true, Forward: true, Learn: b.Learn, Flood: b.Flood, UuFlood: b.UnknownUnicast, ArpTerm: b.ARPTermination, MacAge: b.MACAge,

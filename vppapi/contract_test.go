@@ -42,6 +42,7 @@ func contract(t *testing.T, e *env) {
 		{"room for many memifs", reserve},
 		{"rx-modes", rxModes},
 		{"tags are found without asking", tags},
+		{"tags of long ids", longTags},
 		{"what others do to an interface is told", told},
 		{"a peer comes and goes", peer},
 		{"l2 both ways", l2},

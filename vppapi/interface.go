@@ -2,7 +2,6 @@ package vppapi
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"go.fd.io/govpp/api"
@@ -20,9 +19,6 @@ type Index uint32
 
 // All stands for every interface where a call takes an Index to select by.
 const All Index = 1<<32 - 1
-
-// MaxTag is the longest tag in bytes (string tag[64], with its final zero).
-const MaxTag = 63
 
 // Interface is how VPP shows one.
 type Interface struct {
@@ -73,7 +69,7 @@ func dumpBy(request *interfaces.SwInterfaceDump, each func(Interface)) *exchange
 			Index:   Index(d.SwIfIndex),
 			Name:    text(d.InterfaceName),
 			Device:  text(d.InterfaceDevType),
-			Tag:     text(d.Tag),
+			Tag:     wholeTag(text(d.Tag)),
 			MAC:     d.L2Address,
 			AdminUp: d.Flags&interface_types.IF_STATUS_API_FLAG_ADMIN_UP != 0,
 			LinkUp:  d.Flags&interface_types.IF_STATUS_API_FLAG_LINK_UP != 0,
@@ -89,8 +85,8 @@ func dumpBy(request *interfaces.SwInterfaceDump, each func(Interface)) *exchange
 // repeated. A refusal to set the rx-mode is none: VPP sets it only once a
 // peer has connected, see [Client.SetRxMode].
 func (c *Client) Finish(ctx context.Context, index Index, s Setup) error {
-	if len(s.Tag) > MaxTag {
-		return fmt.Errorf("tag %q has %d bytes; VPP keeps %d", s.Tag, len(s.Tag), MaxTag)
+	if err := checkTag(s.Tag); err != nil {
+		return err
 	}
 	calls := s.calls(index)
 	// Taken by the goroutine that reads, an answer cannot overtake an event.
@@ -103,7 +99,7 @@ func (c *Client) Finish(ctx context.Context, index Index, s Setup) error {
 // calls are what Finish does, but for setting up.
 func (s Setup) calls(index Index) []*exchange {
 	i := interface_types.InterfaceIndex(index)
-	calls := []*exchange{one(&interfaces.SwInterfaceTagAddDel{IsAdd: true, SwIfIndex: i, Tag: s.Tag}, &interfaces.SwInterfaceTagAddDelReply{})}
+	calls := []*exchange{one(&interfaces.SwInterfaceTagAddDel{IsAdd: true, SwIfIndex: i, Tag: keptTag(s.Tag)}, &interfaces.SwInterfaceTagAddDelReply{})}
 	if s.MTU > 0 {
 		calls = append(calls, one(&interfaces.SwInterfaceSetMtu{SwIfIndex: i, Mtu: []uint32{uint32(s.MTU), 0, 0, 0}}, &interfaces.SwInterfaceSetMtuReply{}))
 	}

@@ -37,13 +37,13 @@ type Tap struct {
 // api.SYSCALL_ERROR_2 that it cannot open the namespace or /dev/net/tun,
 // api.SYSCALL_ERROR_3 that the name is taken by an interface of another kind.
 func (c *Client) CreateTap(ctx context.Context, t Tap) (Index, error) {
-	if len(t.Tag) > MaxTag || len(t.Name) > MaxTapName || len(t.NetNS) > MaxTapPath {
+	if checkTag(t.Tag) != nil || len(t.Name) > MaxTapName || len(t.NetNS) > MaxTapPath {
 		return 0, fmt.Errorf("tap %q in %q with the tag %q: a text is too long", t.Name, t.NetNS, t.Tag)
 	}
 	request := &tapv2.TapCreateV3{
 		ID: ^uint32(0), UseRandomMac: t.MAC == [6]byte{}, MacAddress: t.MAC, NumRxQueues: 1, NumTxQueues: 1, RxRingSz: tapRing, TxRingSz: tapRing,
 		HostMtuSet: t.MTU != 0, HostMtuSize: uint32(t.MTU), HostMacAddrSet: t.HostMAC != [6]byte{}, HostMacAddr: t.HostMAC,
-		HostIfNameSet: true, HostIfName: t.Name, HostNamespaceSet: t.NetNS != "", HostNamespace: t.NetNS, Tag: t.Tag,
+		HostIfNameSet: true, HostIfName: t.Name, HostNamespaceSet: t.NetNS != "", HostNamespace: t.NetNS, Tag: keptTag(t.Tag),
 	}
 	if t.TUN {
 		request.TapFlags = tapv2.TAP_API_FLAG_TUN

@@ -21,9 +21,12 @@ type VhostUser struct {
 // CreateVhostUser makes an interface that has its tag from the first moment.
 // api.IF_ALREADY_EXISTS says that there is one on that socket.
 func (c *Client) CreateVhostUser(ctx context.Context, v VhostUser, tag string) (Index, error) {
+	if err := checkTag(tag); err != nil {
+		return 0, err
+	}
 	reply := &vhost_user.CreateVhostUserIfV2Reply{}
 	err := c.call(ctx, one(&vhost_user.CreateVhostUserIfV2{
-		IsServer: v.Server, SockFilename: v.Socket, UseCustomMac: true, MacAddress: v.MAC, Tag: tag,
+		IsServer: v.Server, SockFilename: v.Socket, UseCustomMac: true, MacAddress: v.MAC, Tag: keptTag(tag),
 	}, reply))
 	return Index(reply.SwIfIndex), err
 }
