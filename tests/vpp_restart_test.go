@@ -187,6 +187,12 @@ func TestVPPHangs(t *testing.T) {
 			t.Errorf("request %d failed after %s", i, took)
 		}
 	}
+	// By now it is known, and who asks is told, without waiting until all is undone.
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if _, err := client.Request(ctx, lab.MemifRequest("told", "fw")); err == nil || !strings.Contains(err.Error(), "has not answered for") {
+		t.Errorf("the answer does not say that VPP hangs: %v", err)
+	}
 	v.Cont()
 	lab.Eventually(t, 15*time.Second, "VPP as it was", func() error {
 		if now := dumpVPP(v); now != empty {

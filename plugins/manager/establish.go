@@ -101,8 +101,14 @@ func (m *Manager) undo(id string, previous *models.CrossConnect) error {
 	if err != nil {
 		return err
 	}
-	return m.Records.AwaitGone(ctx, id, revision)
+	waited, cancel := context.WithTimeout(ctx, undoWait)
+	defer cancel()
+	return m.Records.AwaitGone(waited, id, revision)
 }
+
+// undoWait is how long a request that failed waits until nothing is left of it: a dataplane
+// that does not answer must not keep the reason from the client.
+const undoWait = time.Second
 
 func (m *Manager) undoLater(id string, previous *models.CrossConnect, mine *mark) error {
 	unlock, err := m.ids.lock(m.run, id)
