@@ -26,6 +26,11 @@ type Budget struct {
 	stats  *Stats
 	limits Limits
 
+	claims sync.Mutex
+	// making are the interfaces that are being made, and the vhost-user ports among them:
+	// many are made at the same time, and VPP has none of those yet.
+	making, makingVhosts int
+
 	mu      sync.Mutex
 	free    int
 	known   bool
@@ -38,21 +43,61 @@ func NewBudget(vpp *Client, stats *Stats, limits Limits) *Budget {
 	return &Budget{vpp: vpp, stats: stats, limits: limits}
 }
 
-// Interface is nil when there is room for one more; its error wraps ErrBudget and gives
-// the figures.
-func (b *Budget) Interface() error {
-	if n := b.vpp.count(); b.limits.Interfaces > 0 && n >= b.limits.Interfaces {
-		return fmt.Errorf("%w: it has %d interfaces and may have %d; close connections or raise vpp.max_interfaces", ErrBudget, n, b.limits.Interfaces)
+// Room is claimed for one more interface, until done is called: when the interface is known
+// by its tag, or could not be made. An error wraps ErrBudget and gives the figures.
+type Room func() (done func(), err error)
+
+// AnyRoom is the Room of a VPP that may have any number.
+func AnyRoom() (done func(), err error) { return func() {}, nil }
+
+// Interface claims room for one more, as a Room does.
+func (b *Budget) Interface() (done func(), err error) {
+	if err := b.claim(b.limits.Interfaces, b.vpp.count, &b.making, "interfaces", "vpp.max_interfaces"); err != nil {
+		return nil, err
 	}
-	if b.limits.Buffers == 0 {
-		return nil
-	}
+	done = func() { b.unclaim(&b.making) }
 	// Without the segment nothing is known, which is no reason to refuse.
-	if free, known := b.freeBuffers(); known && free < b.limits.Buffers {
-		return fmt.Errorf("%w: %d packet buffers are free and %d must stay so; give VPP more (buffers { buffers-per-numa … }) or lower vpp.free_buffers",
-			ErrBudget, free, b.limits.Buffers)
+	if b.limits.Buffers > 0 {
+		if free, known := b.freeBuffers(); known && free < b.limits.Buffers {
+			done()
+			return nil, fmt.Errorf("%w: %d packet buffers are free and %d must stay so; give VPP more (buffers { buffers-per-numa … }) or lower vpp.free_buffers",
+				ErrBudget, free, b.limits.Buffers)
+		}
 	}
+	return done, nil
+}
+
+// VhostUser is Interface for a vhost-user port; have is how many of ours there are.
+func (b *Budget) VhostUser(have func() int) (done func(), err error) {
+	if err := b.claim(b.limits.VhostUsers, have, &b.makingVhosts, "vhost-user ports", "vpp.max_vhost_user"); err != nil {
+		return nil, err
+	}
+	made, err := b.Interface()
+	if err != nil {
+		b.unclaim(&b.makingVhosts)
+		return nil, err
+	}
+	return func() {
+		b.unclaim(&b.makingVhosts)
+		made()
+	}, nil
+}
+
+// claim counts one more of what is being made, if there may be one more of what key limits.
+func (b *Budget) claim(limit int, have func() int, making *int, what, key string) error {
+	b.claims.Lock()
+	defer b.claims.Unlock()
+	if n := have() + *making; limit > 0 && n >= limit {
+		return fmt.Errorf("%w: it has %d %s and may have %d; close connections or raise %s", ErrBudget, n, what, limit, key)
+	}
+	*making++
 	return nil
+}
+
+func (b *Budget) unclaim(making *int) {
+	b.claims.Lock()
+	defer b.claims.Unlock()
+	*making--
 }
 
 // A figure is read anew after age, and not used at all after tooOld. VPP itself brings it up to
@@ -85,12 +130,4 @@ func (b *Budget) look() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.free, b.known, b.read, b.reading = free, err == nil, time.Now(), false
-}
-
-// VhostUser is Interface for a vhost-user port; have is how many of ours there are.
-func (b *Budget) VhostUser(have int) error {
-	if b.limits.VhostUsers > 0 && have >= b.limits.VhostUsers {
-		return fmt.Errorf("%w: it has %d vhost-user ports and may have %d; close connections or raise vpp.max_vhost_user", ErrBudget, have, b.limits.VhostUsers)
-	}
-	return b.Interface()
 }

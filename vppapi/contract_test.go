@@ -43,6 +43,7 @@ func contract(t *testing.T, e *env) {
 		{"rx-modes", rxModes},
 		{"tags are found without asking", tags},
 		{"tags of long ids", longTags},
+		{"room is claimed until it is taken", room},
 		{"what others do to an interface is told", told},
 		{"a peer comes and goes", peer},
 		{"l2 both ways", l2},

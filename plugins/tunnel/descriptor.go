@@ -50,7 +50,11 @@ func (d descriptor[T]) create(ctx context.Context, key string, spec Interface[T]
 	port, there := d.vpp().Tagged(spec.Tag)
 	index, fresh := port.Index, false
 	if !there {
-		var err error
+		done, err := d.room.o.Budget()
+		if err != nil {
+			return err
+		}
+		defer done()
 		if index, fresh, err = d.make(ctx, spec); err != nil {
 			return err
 		}
@@ -66,9 +70,6 @@ func (d descriptor[T]) create(ctx context.Context, key string, spec Interface[T]
 // make creates the tunnel; it is not fresh if an attempt before has made it.
 func (d descriptor[T]) make(ctx context.Context, spec Interface[T]) (index vppapi.Index, fresh bool, err error) {
 	if err := d.room.onVPP(ctx, d.maker.Local(spec.Tunnel)); err != nil {
-		return 0, false, err
-	}
-	if err := d.room.o.Budget(); err != nil {
 		return 0, false, err
 	}
 	noted, err := d.room.notes.write(spec.Tag, d.note(spec.Tunnel))

@@ -31,7 +31,7 @@ type Options struct {
 	MTU       int            // of the underlay in bytes; 0: that of the addresses' interfaces
 	VPP       *vppapi.Client // nil: none
 	Kernel    Kernel         // nil: it ends no tunnels
-	Budget    func() error   // says why VPP has no room for one more interface; nil: it has
+	Budget    vppapi.Room    // for one more interface; nil: any
 	RunDir    string         // where it is noted what is being made in VPP
 	Log       *slog.Logger   // nil: no log
 }
@@ -70,7 +70,7 @@ func New(o Options) *Room {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Budget == nil {
-		o.Budget = func() error { return nil }
+		o.Budget = vppapi.AnyRoom
 	}
 	r := &Room{o: o, log: o.Log, notes: newNotes(o.RunDir), claims: newClaims(),
 		records: map[string]map[models.Side]*models.Mechanism{}, proposed: map[string][]*models.Mechanism{}, agreed: map[string]*models.Mechanism{}}

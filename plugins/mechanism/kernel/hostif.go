@@ -52,9 +52,11 @@ func (d hostDescriptor) Create(ctx context.Context, key string, spec HostIf) err
 }
 
 func (d hostDescriptor) createHostIf(ctx context.Context, key string, spec HostIf) error {
-	if err := d.room(); err != nil {
+	done, err := d.room()
+	if err != nil {
 		return err
 	}
+	defer done()
 	d.making <- struct{}{}
 	defer func() { <-d.making }()
 	h := vppapi.HostIf{Name: spec.Name, MAC: spec.MAC, Frame: spec.MTU + ethernetOverhead}

@@ -43,16 +43,16 @@ type Mechanism struct {
 	vfs   *sriov.Plugin  // nil: this node has no virtual functions
 	vpp   *vppapi.Client // nil: this node has no VPP
 	ports *vppapi.Ports
-	room  func() error // says why VPP has no room for one more interface
+	room  vppapi.Room // for one more interface
 	taps  taps
 	// making bounds how many af_packet interfaces are made at the same time.
 	making chan struct{}
 }
 
 // WithVPP has workloads attached to vpp, too, by taps in this rx-mode where it can; placer,
-// which may be nil, chooses VPP's workers for them, and room says why it has no room for
-// one more interface. It is called before Register.
-func (m *Mechanism) WithVPP(vpp *vppapi.Client, mode vppapi.RxMode, placer *vppapi.Placer, room func() error) *Mechanism {
+// which may be nil, chooses VPP's workers for them, and room is what it has for one more
+// interface. It is called before Register.
+func (m *Mechanism) WithVPP(vpp *vppapi.Client, mode vppapi.RxMode, placer *vppapi.Placer, room vppapi.Room) *Mechanism {
 	m.vpp, m.ports, m.room = vpp, vppapi.NewPorts(vpp), room
 	m.taps.ports, m.taps.mode = vppapi.NewPorts(vpp), mode
 	m.ports.Placer, m.taps.ports.Placer = placer, placer

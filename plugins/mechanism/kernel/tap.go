@@ -114,9 +114,11 @@ func (d tapDescriptor) makeTap(ctx context.Context, ns *linux.Namespace, key str
 	if !errors.Is(err, linux.ErrNoLink) {
 		return 0, link, false, err
 	}
-	if err = d.room(); err != nil {
+	done, err := d.room()
+	if err != nil {
 		return 0, link, false, err
 	}
+	defer done()
 	d.taps.doubts.Store(spec.Tag, true) // until it is finished
 	index, err = d.vpp.CreateTap(ctx, vppapi.Tap{
 		Tag: spec.Tag, TUN: spec.TUN, MAC: spec.MAC, Name: spec.Name, HostMAC: spec.HostMAC, NetNS: ns.Path(), MTU: spec.MTU,

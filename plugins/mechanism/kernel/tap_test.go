@@ -44,7 +44,7 @@ func startOnVPP(t *testing.T, v *vppfake.VPP, device string, records ...*models.
 	ns, err := linux.New(options(t))
 	check(t, err)
 	c := vppapi.New(vppapi.Options{Socket: v.Socket(), Name: "kernel", Timeout: 5 * time.Second})
-	m := New(ns, nil).WithVPP(c, vppapi.Adaptive, nil, func() error { return nil })
+	m := New(ns, nil).WithVPP(c, vppapi.Adaptive, nil, vppapi.AnyRoom)
 	m.taps.device = device
 	n = &vppNode{node: &node{t: t, ns: ns, m: m, statuses: map[string]reconcile.Status{}, told: make(chan struct{}, 1)}, vpp: c}
 	n.e = reconcile.New(reconcile.Options{MinBackoff: 10 * time.Millisecond, MaxBackoff: 100 * time.Millisecond, OnStatus: n.status})

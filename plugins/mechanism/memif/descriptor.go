@@ -44,17 +44,14 @@ func (d descriptor) create(ctx context.Context, key string, spec Memif) error {
 	if err := d.names.claim(spec); err != nil {
 		return err
 	}
-	index, name, err := d.have(ctx, spec)
-	fresh := name != ""
-	if err == nil {
-		err = d.dress(spec)
-	}
 	setup := vppapi.Setup{Tag: spec.Tag, MTU: spec.MTU, IP: spec.IP}
-	switch {
-	case err == nil && fresh: // until it is joined it can be told by its socket
-		d.vpp().Later(index, name, setup)
-	case err == nil:
-		err = d.vpp().Finish(ctx, index, setup)
+	index, there, err := d.have(ctx, spec)
+	if err == nil && !there {
+		err = d.make(ctx, spec, setup)
+	} else if err == nil {
+		if err = d.dress(spec); err == nil {
+			err = d.vpp().Finish(ctx, index, setup)
+		}
 	}
 	if err != nil {
 		d.doubts.Store(spec.Tag, true)
@@ -64,52 +61,48 @@ func (d descriptor) create(ctx context.Context, key string, spec Memif) error {
 	return nil
 }
 
-// have gives the interface, and its name if it has just been made. It finds it by its tag or,
-// where it may have been made and not finished, by its socket. Else it makes it, and also
-// where its socket was removed by somebody: nobody could ever connect.
-func (d descriptor) have(ctx context.Context, spec Memif) (_ vppapi.Index, name string, err error) {
+// have finds the interface by its tag or, where it may have been made and not finished, by
+// its socket. One whose socket was removed by somebody goes: nobody could ever connect.
+func (d descriptor) have(ctx context.Context, spec Memif) (index vppapi.Index, there bool, err error) {
 	port, there := d.vpp().Tagged(spec.Tag)
-	index := port.Index
+	index = port.Index
 	if _, doubt := d.doubts.LoadAndDelete(spec.Tag); !there && doubt {
 		f, ok, err := d.find(ctx, spec)
 		if err == nil && !ok {
 			err = d.remove(ctx, spec) // of what was half made
 		}
 		if err != nil {
-			return 0, "", err
+			return 0, false, err
 		}
 		index, there = f.Index, ok
 	}
 	if there && spec.NetNS == "" {
 		if _, err := os.Lstat(spec.File); errors.Is(err, fs.ErrNotExist) {
-			if err := d.remove(ctx, spec); err != nil {
-				return 0, "", err
-			}
-			there = false
+			return 0, false, d.remove(ctx, spec)
 		}
 	}
-	if there {
-		return index, "", nil
-	}
-	return d.make(ctx, spec)
+	return index, there, nil
 }
 
 func (d descriptor) vpp() *vppapi.Client { return d.o.VPP }
 
-// make creates the interface on a socket of its own.
-func (d descriptor) make(ctx context.Context, spec Memif) (_ vppapi.Index, name string, err error) {
-	if err := d.o.Room(); err != nil {
-		return 0, "", err
+// make creates the interface on a socket of its own; it is finished when it is joined, and
+// until then it can be told by its socket.
+func (d descriptor) make(ctx context.Context, spec Memif, setup vppapi.Setup) error {
+	done, err := d.o.Room()
+	if err != nil {
+		return err
 	}
+	defer done()
 	d.makeRoom(ctx, d.ports.Len()+1)
 	if err := d.prepare(spec); err != nil {
-		return 0, "", err
+		return err
 	}
 	config := vppapi.Memif{Socket: spec.File, IP: spec.IP, Secret: spec.Secret, MAC: spec.MAC}
 	if spec.NetNS != "" {
 		ns, err := d.o.Namespaces.File(spec.NetNS)
 		if err != nil {
-			return 0, "", err
+			return err
 		}
 		defer ns.Close() // VPP has entered it by then
 		config.Socket = vppapi.AbstractSocket(abstractName(spec.Tag), fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd()))
@@ -123,8 +116,12 @@ func (d descriptor) make(ctx context.Context, spec Memif) (_ vppapi.Index, name 
 		}
 		if err != nil {
 			d.numbers.release(number)
+			return err
 		}
-		return index, vppapi.MemifName(number), err
+		if err = d.dress(spec); err == nil {
+			d.vpp().Later(index, vppapi.MemifName(number), setup)
+		}
+		return err
 	}
 }
 
@@ -259,11 +256,10 @@ func (d descriptor) describe(f vppapi.MemifFound, i vppapi.Interface, wants want
 		if i.Tag != "" {
 			return found, false // somebody else's
 		}
-		if id, side, ok = d.ofSocket(f.Socket); !ok {
-			if w, isWanted = wants.byFile[f.Socket]; !isWanted {
-				return found, false
-			}
+		if w, isWanted = wants.byFile[f.Socket]; isWanted { // its directory need not be named by its id
 			id, side, _ = models.ParseTag(w.spec.Tag)
+		} else if id, side, ok = d.ofSocket(f.Socket); !ok {
+			return found, false
 		}
 		w, isWanted = wants.byTag[models.Tag(id, side)]
 	}

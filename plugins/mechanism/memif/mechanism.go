@@ -31,8 +31,8 @@ type Options struct {
 	RunDir     string            // the sockets' directory
 	RxMode     vppapi.RxMode
 	Placer     *vppapi.Placer
-	Prefer     Sizes        // what a workload is told that does not say itself
-	Room       func() error // says why VPP has no room for one more interface
+	Prefer     Sizes       // what a workload is told that does not say itself
+	Room       vppapi.Room // for one more interface
 	Log        *slog.Logger
 }
 
@@ -51,7 +51,7 @@ type Mechanism struct {
 // New returns the mechanism.
 func New(o Options) *Mechanism {
 	if o.Room == nil {
-		o.Room = func() error { return nil }
+		o.Room = vppapi.AnyRoom
 	}
 	m := &Mechanism{o: o, log: o.Log.With("mechanism", Type), ports: vppapi.NewPorts(o.VPP)}
 	m.ports.RxMode, m.ports.Placer = o.RxMode, o.Placer

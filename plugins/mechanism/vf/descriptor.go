@@ -67,9 +67,11 @@ func (d descriptor) create(ctx context.Context, key string, spec Port) error {
 	if err := d.remove(ctx, key); err != nil { // what was made by half
 		return err
 	}
-	if err := d.o.Room(); err != nil {
+	done, err := d.o.Room()
+	if err != nil {
 		return err
 	}
+	defer done()
 	note := made{Key: key, Spec: spec, Process: d.o.VPP.Process()}
 	if spec.Native {
 		return d.attach(ctx, key, spec, note)

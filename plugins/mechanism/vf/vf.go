@@ -43,8 +43,8 @@ type Options struct {
 	VFs    *sriov.Plugin
 	Kernel Kernel
 	RxMode vppapi.RxMode
-	RunDir string       // where it is noted which device VPP has by what number
-	Room   func() error // says why VPP has no room for one more interface
+	RunDir string      // where it is noted which device VPP has by what number
+	Room   vppapi.Room // for one more interface
 	Log    *slog.Logger
 }
 

@@ -59,7 +59,7 @@ func (w *world) start(records ...*models.CrossConnect) *agent {
 	}
 	vfs.Look()
 	a.client = vppapi.New(vppapi.Options{Socket: w.vpp.Socket(), Name: "vf"})
-	a.mechanism = New(Options{VPP: a.client, VFs: vfs, Kernel: noKernel{}, RunDir: filepath.Join(w.dir, "ports"), Room: func() error { return nil }})
+	a.mechanism = New(Options{VPP: a.client, VFs: vfs, Kernel: noKernel{}, RunDir: filepath.Join(w.dir, "ports"), Room: vppapi.AnyRoom})
 	a.engine = reconcile.New(reconcile.Options{OnStatus: func(s reconcile.Status) { a.told <- s }, MinBackoff: 10 * time.Millisecond})
 	a.client.Watch(vppapi.Watcher{Up: func() {
 		go func() { _ = a.engine.Resync(context.Background(), a.mechanism.Kinds()...) }() // as the agent; the test sees what becomes of it

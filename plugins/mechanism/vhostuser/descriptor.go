@@ -44,7 +44,14 @@ func (d descriptor) create(ctx context.Context, key string, spec VhostUser) erro
 		there = false
 	}
 	if !there {
-		var err error
+		if err := d.o.VPP.Up(); err != nil {
+			return err
+		}
+		done, err := d.o.Room(d.ports.Len)
+		if err != nil {
+			return err
+		}
+		defer done()
 		if index, err = d.make(ctx, spec); err != nil {
 			return err
 		}
@@ -64,12 +71,6 @@ func (d descriptor) create(ctx context.Context, key string, spec VhostUser) erro
 // make creates the interface. VPP unlinks whatever is where it is to listen, so only the
 // agent and VPP may write there; where the workload listens, the directory is its own.
 func (d descriptor) make(ctx context.Context, spec VhostUser) (vppapi.Index, error) {
-	if err := d.o.VPP.Up(); err != nil {
-		return 0, err
-	}
-	if err := d.o.Room(d.ports.Len()); err != nil {
-		return 0, err
-	}
 	dir := filepath.Dir(spec.File)
 	if err := errors.Join(os.MkdirAll(d.o.RunDir, 0o755), mkdir(filepath.Dir(dir)), mkdir(dir)); err != nil {
 		return 0, err

@@ -22,7 +22,7 @@ type Options struct {
 	RunDir string // the sockets' directory
 	RxMode vppapi.RxMode
 	Placer *vppapi.Placer
-	Room   func(have int) error // says why VPP has no room for one more beside those it has
+	Room   func(have func() int) (done func(), err error) // vppapi.Room for one more port beside those it has
 	Log    *slog.Logger
 }
 
@@ -37,7 +37,7 @@ type Mechanism struct {
 // New returns the mechanism.
 func New(o Options) *Mechanism {
 	if o.Room == nil {
-		o.Room = func(int) error { return nil }
+		o.Room = func(func() int) (func(), error) { return vppapi.AnyRoom() }
 	}
 	m := &Mechanism{o: o, log: o.Log.With("mechanism", Type), ports: vppapi.NewPorts(o.VPP)}
 	m.ports.RxMode, m.ports.Placer = o.RxMode, o.Placer
