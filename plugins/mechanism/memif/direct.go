@@ -45,6 +45,11 @@ func (m *Mechanism) Pair(x *models.CrossConnect) ([]reconcile.Value, error) {
 		return nil, err
 	}
 	path := m.directSocket(x.GetId())
+	for _, side := range []models.Side{models.ClientSide, models.EndpointSide} {
+		if err := settled(x, side, path); err != nil {
+			return nil, err
+		}
+	}
 	d := Direct{Dir: filepath.Dir(path), UID: endpoint.UID, GID: client.GID}
 	if len(path) > vppapi.MaxMemifPath {
 		return nil, field("path", "direct: the socket's path %s is longer than %d bytes; configure a shorter vpp.run_dir", path, vppapi.MaxMemifPath)

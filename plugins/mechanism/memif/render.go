@@ -70,11 +70,27 @@ func (m *Mechanism) Attach(x *models.CrossConnect, side models.Side) (models.Por
 		return models.Port{}, nil, field(string(side)+".mechanism.type", "%s: the socket's path %s has %d bytes, a socket's may have %d; configure a shorter vpp.run_dir",
 			Type, spec.File, len(spec.File), vppapi.MaxMemifPath)
 	}
+	where := spec.File
+	if spec.NetNS != "" {
+		where = "@" + abstractName(spec.Tag)
+	}
+	if err := settled(x, side, where); err != nil {
+		return models.Port{}, nil, err
+	}
 	if !spec.IP {
 		spec.MAC = models.ForwarderMAC(spec.Tag)
 	}
 	key := keyOf(x.GetId(), side)
 	return models.Port{Key: key, Tag: spec.Tag, Ethernet: !spec.IP}, []reconcile.Value{{Key: key, Spec: spec}}, nil
+}
+
+// settled refuses a record that says where its socket is to be: the agent does.
+func settled(x *models.CrossConnect, side models.Side, where string) error {
+	if asked := x.At(side).GetMechanism().GetParameters()[SocketFile]; asked != "" && asked != where {
+		return field(string(side)+".mechanism.parameters."+SocketFile, "%q cannot be had; the socket is %s: leave it out, and give it a name of your own by the parameter %s",
+			asked, where, Socket)
+	}
+	return nil
 }
 
 // Hint says where the workload will find its socket, and what it is to make on it.

@@ -66,6 +66,9 @@ func (m *Mechanism) Attach(x *models.CrossConnect, side models.Side) (models.Por
 		return models.Port{}, nil, field(string(side)+".mechanism.type", "%s: the socket's path %s has %d bytes, a socket's may have %d; configure a shorter vpp.run_dir",
 			Type, spec.File, len(spec.File), vppapi.MaxVhostPath)
 	}
+	if asked := at.GetMechanism().GetParameters()[SocketFile]; asked != "" && asked != spec.File {
+		return models.Port{}, nil, field(string(side)+".mechanism.parameters."+SocketFile, "%q cannot be had; the socket is %s: leave it out", asked, spec.File)
+	}
 	key := keyOf(x.GetId(), side)
 	port := models.Port{Key: key, Tag: spec.Tag, Ethernet: true, MAC: guestMAC(x, side)}
 	for _, s := range at.GetAddresses() {
