@@ -152,8 +152,10 @@ url: unix:///run/fw.sock
 }
 
 func TestDescribe(t *testing.T) {
+	c1 := view("c1", models.State_UP)
+	c1.Desired.Endpoint.Mechanism = &models.Mechanism{Type: "MEMIF", Parameters: map[string]string{"secret": "s3cret", "socket": "fw0"}}
 	f := &fakeAdmin{describe: &adminpb.DescribeResponse{
-		Crossconnect: view("c1", models.State_UP),
+		Crossconnect: c1,
 		Client:       &adminpb.Counters{ReceivePackets: 3, ReceiveBytes: 294, TransmitPackets: 4, TransmitBytes: 300, Drops: 1},
 	}}
 	got := patchbay(t, "", "--agent", f.start(t), "describe", "crossconnect", "c1")
@@ -179,7 +181,8 @@ Client:
   Sent:         4 packets, 300 bytes
   Dropped:      1
 Endpoint:
-  Mechanism:    KERNEL
+  Mechanism:    MEMIF
+  Parameters:   secret=(hidden),socket=fw0
   Addresses:    10.60.0.2/32
 Decision:
   KERNEL: both ends on node n1

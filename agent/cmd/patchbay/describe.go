@@ -12,6 +12,7 @@ import (
 
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/admin/adminpb"
+	"go.patchbay.dev/plugins/mechanism/memif"
 )
 
 func newDescribe(a *app) *cobra.Command {
@@ -104,6 +105,9 @@ func describeSide(w io.Writer, name string, want *models.Attachment, s *models.A
 	parameters := maps.Clone(m.GetParameters())
 	field(w, 1, "Namespace", parameters["netns"])
 	delete(parameters, "netns")
+	if parameters[memif.Secret] != "" {
+		parameters[memif.Secret] = "(hidden)"
+	}
 	field(w, 1, "Parameters", pairs(parameters))
 	if s.GetInterface() != "" {
 		link := "down"
