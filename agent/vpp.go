@@ -50,6 +50,9 @@ func (a *Agent) resync() {
 	if err := a.engine.Resync(context.Background(), a.vppKinds...); err != nil {
 		a.log.Debug("VPP was not looked at", "err", err)
 	}
+	if _, err := a.stats.FreeBuffers(); err != nil {
+		a.log.Warn("counters and free buffers are not known; see vpp.stats_socket, and statseg in VPP's startup.conf", "err", err)
+	}
 }
 
 // lookAgain looks from time to time at what VPP tells nobody of: the joins, and with them

@@ -468,6 +468,9 @@ func TestNoStatsSegment(t *testing.T) {
 	if out := a.Patchbay("describe", "crossconnect", "c1"); !strings.Contains(out, "UP") {
 		t.Errorf("described is %s", out)
 	}
+	if !strings.Contains(a.Log(), "vpp.stats_socket") {
+		t.Error("nobody is told why there are no counters")
+	}
 	if more := a.Log()[before:]; strings.Count(more, "\n") > 5 {
 		t.Errorf("the log grows:\n%s", more)
 	}
