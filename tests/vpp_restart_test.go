@@ -200,6 +200,9 @@ func TestVPPHangs(t *testing.T) {
 		}
 		return nil
 	})
+	if strings.Contains(a.Log(), "healed") {
+		t.Errorf("what was refused was asked for again:\n%s", a.Log())
+	}
 	conn, err := client.Request(context.Background(), lab.MemifRequest("c9", "fw"))
 	if err != nil {
 		t.Fatal(err)

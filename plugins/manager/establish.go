@@ -59,9 +59,10 @@ func (m *Manager) write(ctx context.Context, id string, data []byte) (*models.Cr
 	return m.Records.Await(ctx, id, revision)
 }
 
-// mark tells one failed request from the next. It is not empty, so that each has an
-// address of its own.
-type mark struct{ _ byte }
+// mark tells one failed request from the next.
+type mark struct {
+	goes bool // nothing is to be left of the connection
+}
 
 // restore brings back what was on record before a request failed: previous, or nothing.
 // What fails now is tried until it succeeds or a later request makes it pointless.
@@ -71,7 +72,7 @@ func (m *Manager) restore(id string, previous *models.CrossConnect) {
 		return
 	}
 	m.Log.Warn("a failed request is undone later", "connection", id, "err", err)
-	mine := new(mark)
+	mine := &mark{goes: previous == nil}
 	m.mu.Lock()
 	m.undoing[id] = mine
 	m.mu.Unlock()
@@ -128,6 +129,9 @@ func (m *Manager) undoLater(id string, previous *models.CrossConnect, mine *mark
 	m.settled(id)
 	return nil
 }
+
+// goes tells whether a connection is only there because it could not be undone yet. m.mu is held.
+func (m *Manager) goes(id string) bool { return m.undoing[id] != nil && m.undoing[id].goes }
 
 // settled says that nothing of an id is to be undone any more.
 func (m *Manager) settled(id string) {

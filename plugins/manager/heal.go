@@ -58,7 +58,7 @@ func (h *healing) pause(first time.Duration) time.Duration {
 // endpoints of the node's own clients. m.mu is held.
 func (m *Manager) heal(id string, c *connection) {
 	m.explain(id)
-	if c.healing.timer != nil || m.run.Err() != nil || strings.HasPrefix(c.record.Request.Owner, ownerNode) {
+	if c.healing.timer != nil || m.run.Err() != nil || m.goes(id) || strings.HasPrefix(c.record.Request.Owner, ownerNode) {
 		return
 	}
 	if !c.healing.well.IsZero() && time.Since(c.healing.well) > healStable {
@@ -105,7 +105,7 @@ func (m *Manager) healNow(id string, c *connection) {
 	defer unlock()
 	defer m.releaseHeld(id)
 	m.mu.Lock()
-	if m.connections[id] != c || c.lost == "" && !c.leave {
+	if m.connections[id] != c || m.goes(id) || c.lost == "" && !c.leave {
 		c.healing.stop()
 		m.mu.Unlock()
 		return // gone, or well
