@@ -118,6 +118,35 @@ func TestMemifToMemif(t *testing.T) {
 	reflects(t, a, lab.MemifDevice(s.Client.Parameters["socketfile"]), lab.MemifDevice(s.Endpoint.Parameters["socketfile"]))
 }
 
+// pings counts answers to a workload that is a VPP.
+func pings(t *testing.T, from *vpptest.VPP, address string) {
+	t.Helper()
+	if out := from.CLI("ping " + address + " repeat 20 interval 0.05"); !strings.Contains(out, "20 sent, 20 received") {
+		t.Errorf("ping %s:\n%s", address, out)
+	}
+}
+
+func TestMemifToMemifIP(t *testing.T) {
+	a, _ := lab.StartOnVPP(t)
+	one, two := []string{"10.60.0.1/32", "fd60::1/128"}, []string{"10.60.0.2/32", "fd60::2/128"}
+	s := connectEnds(t, a, "c1", "IP", 0, end{mechanism: "MEMIF", addresses: one}, end{mechanism: "MEMIF", addresses: two})
+	client := peerVPP(t, s.Client.Parameters["socketfile"], one, two...)
+	peerVPP(t, s.Endpoint.Parameters["socketfile"], two, one...)
+	awaitState(t, a, "c1", func(s linkStatus) bool { return s.State == "UP" })
+	pings(t, client, "10.60.0.2")
+	pings(t, client, "fd60::2")
+}
+
+func TestVhostUserToMemifIP(t *testing.T) {
+	a, _ := lab.StartOnVPP(t)
+	guest := end{mechanism: "VHOST_USER", addresses: []string{"10.60.0.2/32"}}
+	s := connectEnds(t, a, "c1", "IP", 0, end{mechanism: "MEMIF", addresses: []string{"10.60.0.1/32"}}, guest)
+	client := peerVPP(t, s.Client.Parameters["socketfile"], []string{"10.60.0.1/32"}, "10.60.0.2/32")
+	lab.StartTestpmd(t, lab.VirtioDevice(s.Endpoint.Parameters["socketfile"], "mac="+s.Endpoint.Parameters["mac"]), "icmpecho")
+	awaitState(t, a, "c1", func(s linkStatus) bool { return s.State == "UP" })
+	pings(t, client, "10.60.0.2")
+}
+
 func TestVhostUserToMemif(t *testing.T) {
 	a, _ := lab.StartOnVPP(t)
 	s := connectEnds(t, a, "c1", "ETHERNET", 0, end{mechanism: "VHOST_USER"}, end{mechanism: "MEMIF"})
