@@ -155,3 +155,23 @@ func TestAGatewayMoves(t *testing.T) {
 		awaitPing(t, pod, gateway)
 	}
 }
+
+// A record that is wrong is answered although no node has a member; the others go on.
+func TestBridgeThatIsWrongInEtcd(t *testing.T) {
+	a := lab.StartAgent(t)
+	for _, c := range []struct{ record, reason string }{
+		{`{"name":"lan9","subnets":["x"]}`, `subnets[0]: "x" is`},
+		{`{"name":"lan9","colour":"red"}`, "colour"},
+		{`{"name":"lan8"}`, `name: "lan8" differs`},
+		{`{"name":"lan9","subnets":["10.60.0.0/24"]}`, ""},
+	} {
+		a.Etcdctl("put", "/patchbay/v1/bridges/lan9", c.record)
+		lab.Eventually(t, 10*time.Second, "it to be answered", func() error {
+			list, whole := a.Patchbay("get", "bridges"), a.Patchbay("describe", "bridge", "lan9")
+			if strings.Contains(list, "FAILED") != (c.reason != "") || !strings.Contains(list, c.reason) || !strings.Contains(whole, c.reason) {
+				return fmt.Errorf("%s:\n%s\n%s", c.record, list, whole)
+			}
+			return nil
+		})
+	}
+}

@@ -43,6 +43,8 @@ type Registry interface {
 type Bridges interface {
 	// Check says why a bridge would be refused.
 	Check(ctx context.Context, b *models.Bridge) error
+	// Refused says why the record of a bridge does not count on this node; empty: it does.
+	Refused(name string) string
 	// Look tells what this node's dataplane has of a bridge.
 	Look(ctx context.Context, name string) (bridge.State, error)
 	// Await waits until the bridges are known as of a revision.

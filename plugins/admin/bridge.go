@@ -110,7 +110,7 @@ func (s *Server) viewBridge(ctx context.Context, name string) (v *adminpb.Bridge
 	case err != nil:
 		return nil, false, err
 	default:
-		// What cannot be read is shown by its name; its status says what is wrong.
+		// What cannot be read is shown by its name; its state says what is wrong.
 		if models.Unmarshal(kv.Value, v.Desired) != nil {
 			v.Desired.Reset()
 		}
@@ -130,11 +130,20 @@ func (s *Server) viewBridge(ctx context.Context, name string) (v *adminpb.Bridge
 	for node, addresses := range nodes {
 		on := &adminpb.BridgeOnNode{Node: node, Addresses: addresses, Status: &models.BridgeStatus{}}
 		err := s.read(ctx, models.Keys{Prefix: s.Keys.Prefix, Node: node}.BridgeStatus(name), on.Status)
-		if err == nil {
-			v.Nodes = append(v.Nodes, on)
-		} else if !errors.Is(err, store.ErrNotFound) {
+		if errors.Is(err, store.ErrNotFound) {
+			if node != s.Keys.Node {
+				continue
+			}
+			// Without a member the node has no status of it, but an opinion.
+			if on.Status.Reason = s.Bridges.Refused(name); on.Status.Reason == "" {
+				continue
+			}
+			on.Status.State, err = models.State_FAILED, nil
+		}
+		if err != nil {
 			return nil, false, err
 		}
+		v.Nodes = append(v.Nodes, on)
 	}
 	slices.SortFunc(v.Nodes, func(a, b *adminpb.BridgeOnNode) int { return cmp.Compare(a.Node, b.Node) })
 	return v, there || len(v.Nodes) > 0, nil

@@ -20,6 +20,17 @@ func (p *Plugin) Lookup(name string) (*models.Bridge, *models.BridgeStatus) {
 	return b.desired, b.status
 }
 
+// Refused says why the newest record of a bridge does not count on this node, whether or not
+// that has members; empty: it does, or there is none.
+func (p *Plugin) Refused(name string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if b := p.bridges[name]; b != nil {
+		return b.invalid
+	}
+	return ""
+}
+
 // Statuses are those of the bridges that this node has members of, in the order of their names.
 func (p *Plugin) Statuses() (all []*models.BridgeStatus) {
 	p.mu.Lock()

@@ -94,6 +94,7 @@ func (p *Plugin) put(name string, kv store.KV) bool {
 	}
 	if err != nil {
 		b.invalid = err.Error()
+		p.Log.Warn("bridge refused", "bridge", name, "err", err)
 		return true
 	}
 	b.record = m
