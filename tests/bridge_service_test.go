@@ -229,7 +229,7 @@ func TestWhatABridgeRefuses(t *testing.T) {
 		{"service: lan1", `service: "lan1" is answered by bridge "lan1"; choose another name`},
 		{"vni: 7", "vni: 7 is out of range"},
 		{"macAge: 61", "macAge: 61 is not possible; use whole minutes"},
-		{"colour: blue", `unknown field "colour"`},
+		{"colour: blue", "colour: is not known; remove it or correct its name"},
 	} {
 		if out, err := s.tryApply(t, "{kind: Bridge, name: lan2, "+c.bridge+"}"); err == nil || !strings.Contains(out, c.want) {
 			t.Errorf("%s: %v, %s", c.bridge, err, out)

@@ -118,7 +118,7 @@ func TestDurableRequestInEtcd(t *testing.T) {
 	awaitDurable(t, s.agent, `network service \"ghost\" is not known`)
 	s.ns.Ping(t, "10.0.1.2") // what there was stays
 	s.agent.Etcdctl("put", key, `{"id": "d1", "netns": "x"}`)
-	awaitDurable(t, s.agent, `unknown field \"netns\"`)
+	awaitDurable(t, s.agent, "netns: is not known")
 	s.agent.Etcdctl("del", key)
 	lab.Eventually(t, 10*time.Second, "nothing to be left", func() error {
 		left := s.agent.Etcdctl("get", "--prefix", "--keys-only", "/patchbay/v1/nodes/") + s.agent.Etcdctl("get", "--prefix", "--keys-only", "/patchbay/v1/status/")
