@@ -23,6 +23,18 @@ func bad(field, format string, args ...any) error {
 	return &FieldError{Field: field, Reason: fmt.Sprintf(format, args...)}
 }
 
+// OfKey gives what has no name, or id, the last part of the key that it lies under. One that is
+// another is a *FieldError of that field.
+func OfKey(field string, name *string, key string) error {
+	if *name == "" {
+		*name = key
+	}
+	if *name != key {
+		return bad(field, "%q differs from the key's %q; make them equal", *name, key)
+	}
+	return nil
+}
+
 var name = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,62}$`)
 
 // ValidName reports whether s can be the name or id of a record: 1–63 of

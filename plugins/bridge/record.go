@@ -82,14 +82,10 @@ func (p *Plugin) put(name string, kv store.KV) bool {
 	b.record, b.invalid = nil, ""
 	m := &models.Bridge{}
 	err := models.Unmarshal(kv.Value, m)
-	if err == nil && m.Name == "" {
-		m.Name = name
+	if err == nil {
+		err = models.OfKey("name", &m.Name, name)
 	}
-	switch {
-	case err != nil:
-	case m.Name != name:
-		err = field("name", "%q differs from the key's %q; make them equal", m.Name, name)
-	default:
+	if err == nil {
 		err = models.ValidateBridge(m)
 	}
 	if err != nil {

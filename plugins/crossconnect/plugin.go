@@ -5,7 +5,6 @@ package crossconnect
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 
@@ -242,11 +241,8 @@ func (p *Plugin) parse(id string, data []byte) (*models.CrossConnect, []reconcil
 	if err := models.Unmarshal(data, x); err != nil {
 		return nil, nil, err
 	}
-	if x.Id == "" {
-		x.Id = id
-	}
-	if x.Id != id {
-		return nil, nil, &models.FieldError{Field: "id", Reason: fmt.Sprintf("%q differs from the key's %q; make them equal", x.Id, id)}
+	if err := models.OfKey("id", &x.Id, id); err != nil {
+		return nil, nil, err
 	}
 	values, err := p.Render(x)
 	return x, values, err

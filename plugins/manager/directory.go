@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -96,8 +95,8 @@ func (d *directory) put(prefix, name string, data []byte) error {
 		if err := models.Unmarshal(data, s); err != nil {
 			return err
 		}
-		s.Name = cmp.Or(s.Name, name)
-		if err := errors.Join(models.ValidateService(s), sameName(s.Name, name)); err != nil {
+		other := models.OfKey("name", &s.Name, name)
+		if err := errors.Join(models.ValidateService(s), other); err != nil {
 			return err
 		}
 		if !proto.Equal(s, d.services[name]) {
@@ -110,8 +109,8 @@ func (d *directory) put(prefix, name string, data []byte) error {
 	if err := models.Unmarshal(data, e); err != nil {
 		return err
 	}
-	e.Name = cmp.Or(e.Name, name)
-	if err := errors.Join(models.ValidateEndpoint(e), sameName(e.Name, name)); err != nil {
+	other := models.OfKey("name", &e.Name, name)
+	if err := errors.Join(models.ValidateEndpoint(e), other); err != nil {
 		return err
 	}
 	if proto.Equal(e, d.endpoints[name]) {
@@ -126,13 +125,6 @@ func (d *directory) put(prefix, name string, data []byte) error {
 		d.byService[s] = slices.Insert(slices.Clone(list), i, e)
 	}
 	d.tell(Change{Endpoint: e})
-	return nil
-}
-
-func sameName(name, key string) error {
-	if name != key {
-		return &models.FieldError{Field: "name", Reason: fmt.Sprintf("%q differs from the key's %q; make them equal", name, key)}
-	}
 	return nil
 }
 

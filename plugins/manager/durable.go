@@ -1,7 +1,6 @@
 package manager
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -156,11 +155,8 @@ func (d *durables) parse(id string, data []byte) (*models.Connection, error) {
 	if err := models.Unmarshal(data, c); err != nil {
 		return nil, err
 	}
-	if c.Id == "" {
-		c.Id = id
-	}
-	if c.Id != id {
-		return nil, &models.FieldError{Field: "id", Reason: fmt.Sprintf("%q differs from the key's %q; make them equal", c.Id, id)}
+	if err := models.OfKey("id", &c.Id, id); err != nil {
+		return nil, err
 	}
 	return c, d.m.CheckConnection(c)
 }

@@ -133,15 +133,21 @@ func TestAPathThatBreaksIsLeft(t *testing.T) {
 	})
 }
 
-// Without a twin the connection stays, says why it carries nothing, and is well again when
-// the path is.
-func TestAPathThatComesBack(t *testing.T) {
+// pathLost is connection c1 of node a to an endpoint of node b, when the path there is down.
+func pathLost(t *testing.T) (a, b *node, first *endpoint) {
 	l := newLab(t)
-	a, b := l.start("a"), l.start("b")
-	first := b.serve("fw-1", "fw")
+	a, b = l.start("a"), l.start("b")
+	first = b.serve("fw-1", "fw")
 	a.connect("c1", "fw")
 	a.connectedTo("c1", 5*time.Second, first)
 	a.wires.set(true, b)
+	return a, b, first
+}
+
+// Without a twin the connection stays, says why it carries nothing, and is well again when
+// the path is.
+func TestAPathThatComesBack(t *testing.T) {
+	a, b, first := pathLost(t)
 	a.says("c1", "the path to node b")
 	b.wires.answers(true, false) // its agent restarts; that makes no path well
 	b.restart()
@@ -171,12 +177,7 @@ func (a answering) Check(context.Context, *healthpb.HealthCheckRequest, ...grpc.
 
 // What the other end says of a path whose session is down, or that it says nothing.
 func TestWhatIsThoughtOfAPath(t *testing.T) {
-	l := newLab(t)
-	a, b := l.start("a"), l.start("b")
-	first := b.serve("fw-1", "fw")
-	a.connect("c1", "fw")
-	a.connectedTo("c1", 5*time.Second, first)
-	a.wires.set(true, b)
+	a, _, _ := pathLost(t)
 	a.m.links.mu.Lock()
 	link := a.m.links.by[nodeURL("b")]
 	a.m.links.mu.Unlock()
