@@ -23,6 +23,9 @@ func bad(field, format string, args ...any) error {
 	return &FieldError{Field: field, Reason: fmt.Sprintf(format, args...)}
 }
 
+// OneLine is a reason on one line, as it stands in tables, of errors that are joined.
+func OneLine(reason string) string { return strings.ReplaceAll(reason, "\n", "; ") }
+
 // OfKey gives what has no name, or id, the last part of the key that it lies under. One that is
 // another is a *FieldError of that field.
 func OfKey(field string, name *string, key string) error {

@@ -161,6 +161,7 @@ func TestBridgeThatIsWrongInEtcd(t *testing.T) {
 	a := lab.StartAgent(t)
 	for _, c := range []struct{ record, reason string }{
 		{`{"name":"lan9","subnets":["x"]}`, `subnets[0]: "x" is`},
+		{`{"name":"lan9","subnets":["x"],"mtu":5}`, "fd60::/64; mtu: 5"},
 		{`{"name":"lan9","colour":"red"}`, "colour"},
 		{`{"name":"lan8"}`, `name: "lan8" differs`},
 		{`{"name":"lan9","subnets":["10.60.0.0/24"]}`, ""},

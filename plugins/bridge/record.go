@@ -89,8 +89,8 @@ func (p *Plugin) put(name string, kv store.KV) bool {
 		err = models.ValidateBridge(m)
 	}
 	if err != nil {
-		b.invalid = err.Error()
-		p.Log.Warn("bridge refused", "bridge", name, "err", err)
+		b.invalid = models.OneLine(err.Error())
+		p.Log.Warn("bridge refused", "bridge", name, "err", b.invalid)
 		return true
 	}
 	b.record = m
@@ -110,12 +110,12 @@ func (p *Plugin) review() (changed []*bridge) {
 		}
 		why := ""
 		if err != nil {
-			why = err.Error()
+			why = models.OneLine(err.Error())
 		}
 		if why != b.invalid || err == nil && b.desired != b.record {
 			changed = append(changed, b)
 			if b.invalid = why; why != "" {
-				p.Log.Warn("bridge refused", "bridge", b.name, "err", err)
+				p.Log.Warn("bridge refused", "bridge", b.name, "err", why)
 			} else {
 				b.desired = b.record
 			}

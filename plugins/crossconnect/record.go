@@ -172,7 +172,7 @@ func (p *Plugin) statusOf(id string, r *record) *models.CrossConnectStatus {
 		}
 		s.Reason = strings.TrimPrefix(s.Reason+"; "+r.note, "; ")
 	}
-	s.Reason = strings.ReplaceAll(s.Reason, "\n", "; ") // of errors that are joined
+	s.Reason = models.OneLine(s.Reason)
 	return s
 }
 

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/store"
 )
 
@@ -62,7 +63,7 @@ var framing = regexp.MustCompile(`(rpc error: code = \w+|connection error:) desc
 // clean is an error's text on one line and without gRPC's framing, which would repeat at
 // each hop.
 func clean(err error) string {
-	return strings.ReplaceAll(framing.ReplaceAllString(err.Error(), ""), "\n", "; ")
+	return models.OneLine(framing.ReplaceAllString(err.Error(), ""))
 }
 
 func plural(n int, noun string) string {
