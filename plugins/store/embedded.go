@@ -87,7 +87,7 @@ func (c embedded) connect(ctx context.Context) (_ *session, err error) {
 	if err := room.check(); err != nil {
 		return nil, errTemporary{err}
 	}
-	etcd, stop, err := c.startTwice(ctx)
+	etcd, stop, err := c.startTwice(ctx, room)
 	if err != nil {
 		return nil, fmt.Errorf("start etcd in etcd.data_dir %s: %w", c.DataDir, err)
 	}
@@ -138,29 +138,29 @@ func (t *tuning) fill() {
 // at entries that it does not know to be applied yet, and panics if etcd, which is ahead of
 // it, has dropped them. After 100 writes etcd drops the very first (compactRaftLog in
 // etcdserver), but raft begins to look only behind the snapshot.
-func (c embedded) startTwice(ctx context.Context) (_ *embed.Etcd, stop func(), err error) {
+func (c embedded) startTwice(ctx context.Context, room *room) (_ *embed.Etcd, stop func(), err error) {
 	snapshots, err := filepath.Glob(filepath.Join(c.DataDir, "member", "snap", "*.snap"))
 	if err == nil && len(snapshots) == 0 {
 		_, err := os.Stat(filepath.Join(c.DataDir, "member"))
 		fresh := errors.Is(err, os.ErrNotExist)
-		_, stop, err := c.start(ctx, 1, fresh)
+		_, stop, err := c.start(ctx, room, 1, fresh)
 		if err != nil {
 			return nil, nil, err
 		}
 		stop()
 	}
-	return c.start(ctx, snapshotCount, true)
+	return c.start(ctx, room, snapshotCount, true)
 }
 
 // start starts etcd and waits until it takes requests.
-func (c embedded) start(ctx context.Context, snapshotCount uint64, hurry bool) (_ *embed.Etcd, stop func(), err error) {
+func (c embedded) start(ctx context.Context, room *room, snapshotCount uint64, hurry bool) (_ *embed.Etcd, stop func(), err error) {
 	if err := awaitFiles(c.DataDir); err != nil {
 		return nil, nil, err
 	}
 	setSegment()
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	guard := newGuard(c.Log)
+	guard := newGuard(c.Log, room.spend)
 	conf := c.config(guard)
 	conf.SnapshotCount = snapshotCount
 

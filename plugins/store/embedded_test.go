@@ -341,7 +341,7 @@ func TestQuietLog(t *testing.T) {
 func TestGivingUp(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
-	g := newGuard(slog.New(slog.NewTextHandler(&log, nil)))
+	g := newGuard(slog.New(slog.NewTextHandler(&log, nil)), nil)
 	exit := make(chan int, 1)
 	g.exit = func(code int) { exit <- code }
 	g.running.Store(true)

@@ -15,7 +15,8 @@ import (
 )
 
 // guard stands between the embedded etcd and its two ways out: its log, which it writes
-// with zap, and giving up, which it does through that log (Fatal and Panic).
+// with zap, and giving up, which it does through that log (Fatal and Panic). What etcd is about
+// to do is told there, too.
 //
 // While etcd starts, giving up is an error of the start. Later there is nothing to save:
 // the write that failed cannot be repeated, and etcd's goroutines wait for each other, so
@@ -26,10 +27,12 @@ type guard struct {
 	quiet   atomic.Bool // it is being stopped: what it complains of is of no interest
 	failed  chan error
 	exit    func(int)
+	// snapshot is called before etcd writes one of its log.
+	snapshot func()
 }
 
-func newGuard(log *slog.Logger) *guard {
-	return &guard{log: log, failed: make(chan error, 1), exit: os.Exit}
+func newGuard(log *slog.Logger, snapshot func()) *guard {
+	return &guard{log: log, failed: make(chan error, 1), exit: os.Exit, snapshot: snapshot}
 }
 
 func (g *guard) logger() *zap.Logger {

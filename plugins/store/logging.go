@@ -23,11 +23,14 @@ func (c zapCore) Enabled(l zapcore.Level) bool {
 		return true
 	case c.quiet.Load():
 		return false
-	case l == zapcore.ErrorLevel:
+	case l == zapcore.ErrorLevel, l == zapcore.InfoLevel: // see Check
 		return true
 	}
 	return l == zapcore.WarnLevel && c.running.Load()
 }
+
+// snapshotting is the line before a snapshot of the log (EtcdServer.snapshot, v3.7).
+const snapshotting = "triggering snapshot"
 
 // noise is what etcd complains of at the first start of every new directory; it tries
 // again and is content (EtcdServer.monitorStorageVersion).
@@ -38,8 +41,14 @@ func (c zapCore) With(fields []zapcore.Field) zapcore.Core {
 	return zapCore{c.guard, append(slices.Clip(c.with), fields...)}
 }
 
-// Check is zap's.
+// Check is zap's. Of what etcd does in good order nothing is logged.
 func (c zapCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if e.Level == zapcore.InfoLevel {
+		if e.Message == snapshotting {
+			c.snapshot()
+		}
+		return ce
+	}
 	if c.Enabled(e.Level) && !slices.Contains(noise, e.Message) {
 		return ce.AddCore(e, c)
 	}

@@ -55,14 +55,15 @@ func churn(dir string) {
 	}
 }
 
-// leased has keys that will expire, which makes etcd write, and waits for the end.
+// leased has keys that will expire, which makes etcd write, more often than it writes a snapshot
+// of its log, and waits for the end.
 func leased(dir string) {
 	log := slog.New(slog.NewTextHandler(os.Stdout, nil))
 	s, err := Open(context.Background(), Config{DataDir: dir + "/data", Log: log})
 	if err == nil {
 		_, err = s.Put(context.Background(), "/a", []byte("kept"))
 	}
-	for i := 0; i < 200 && err == nil; i++ {
+	for i := 0; i < snapshotCount+100 && err == nil; i++ {
 		_, err = s.PutLeased(context.Background(), fmt.Sprint("/leased/", i), nil, 3*time.Second)
 	}
 	if err != nil {

@@ -20,6 +20,10 @@ const (
 	// ahead is how much of the database beyond its present end has blocks on the disk, so
 	// that what is on its way from the log to the database finds room there.
 	ahead = 16 << 20
+
+	// spare is what a snapshot of etcd's log may take: one kilobyte or two and its entry in the folder. Every so
+	// many writes, its own included (an expired lease is one), etcd begins such a file.
+	spare = 64 << 10
 )
 
 // room is the room on the disk of the data directory.
@@ -71,11 +75,40 @@ func (r *room) backUp() error {
 		return unavailable("etcd.data_dir: %s", err)
 	}
 	defer f.Close()
-	err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, r.db.Size()+ahead)
-	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOSYS) {
+	err = errors.Join(allocate(f, unix.FALLOC_FL_KEEP_SIZE, r.db.Size()+ahead), r.putBy())
+	if err != nil {
 		r.full.Store(true)
 		return unavailable("no space on the disk of etcd.data_dir %s: %s", r.dir, err)
 	}
 	r.full.Store(false)
 	return nil
+}
+
+// putBy has the spare for the next snapshot lie in a file.
+func (r *room) putBy() error {
+	f, err := os.OpenFile(r.spare(), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return allocate(f, 0, spare)
+}
+
+// spend gives the spare to a snapshot that etcd is about to write, if it has no other room.
+func (r *room) spend() {
+	if r.check() != nil {
+		r.full.Store(true) // the next write that is admitted puts another by
+		os.Remove(r.spare())
+	}
+}
+
+func (r *room) spare() string { return filepath.Join(r.dir, "spare") }
+
+// allocate gives a file blocks from its beginning on, where the file system can.
+func allocate(f *os.File, mode uint32, size int64) error {
+	err := unix.Fallocate(int(f.Fd()), mode, 0, size)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		return nil
+	}
+	return err
 }

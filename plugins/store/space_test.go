@@ -7,13 +7,16 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,22 +35,30 @@ func smallDisk(t *testing.T, size int) string {
 	return dir
 }
 
-// ballast is a file that takes all the room there is.
+// ballast is a file that takes room.
 type ballast struct {
 	t    *testing.T
 	path string
 }
 
-func (b ballast) fill() {
+// fill takes all the room there is.
+func (b ballast) fill() { b.fillTo(0) }
+
+// fillTo leaves about so many bytes.
+func (b ballast) fillTo(left int64) {
 	b.t.Helper()
-	f, err := os.Create(b.path)
+	f, err := os.OpenFile(b.path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	defer f.Close()
+	fits := func(size int64) bool {
+		var fs unix.Statfs_t
+		return left == 0 || unix.Fstatfs(int(f.Fd()), &fs) == nil && int64(fs.Bavail)*fs.Bsize-size >= left
+	}
 	// First in one go, then what is left of it.
 	for size := int64(64 << 20); size >= 4096; size /= 2 {
-		for end, _ := f.Seek(0, 2); unix.Fallocate(int(f.Fd()), 0, end, size) == nil; end, _ = f.Seek(0, 2) {
+		for end, _ := f.Seek(0, 2); fits(size) && unix.Fallocate(int(f.Fd()), 0, end, size) == nil; end, _ = f.Seek(0, 2) {
 		}
 	}
 }
@@ -137,17 +148,19 @@ func TestFullDiskAtStart(t *testing.T) {
 }
 
 // The disk becomes full and free again under many writers: etcd never hits the wall, and
-// nothing that was acknowledged is lost.
+// nothing that was acknowledged is lost. Who fills it takes less than the reserve while a
+// write is on its way.
 func TestDiskThatFillsUnderWriters(t *testing.T) {
 	t.Parallel()
 	dir := smallDisk(t, 128<<20)
 	b := ballast{t, filepath.Join(dir, "ballast")}
 	c := Config{DataDir: filepath.Join(dir, "data"), Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	s := open(t, c)
-	var refused, written atomic.Int64
+	var written atomic.Int64
+	refused := make([]atomic.Int64, 8)
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
-	last := make([]int, 8)
+	last := make([]int, len(refused))
 	for w := range last {
 		wg.Go(func() {
 			for i := 1; ; i++ {
@@ -163,7 +176,7 @@ func TestDiskThatFillsUnderWriters(t *testing.T) {
 					last[w] = i
 					written.Add(1)
 				case errors.Is(err, ErrUnavailable) && strings.Contains(err.Error(), "no space"):
-					refused.Add(1)
+					refused[w].Add(1)
 					time.Sleep(time.Millisecond) // a client would not turn round at once either
 				default:
 					t.Error(err)
@@ -173,9 +186,14 @@ func TestDiskThatFillsUnderWriters(t *testing.T) {
 		})
 	}
 	for range 5 {
+		b.fillTo(reserve / 2)
+		eventually(t, "all to be refused", more(refused, 1))
+		// What has been admitted is done, and the snapshot that it may have brought about.
+		if _, err := s.session.client.Revoke(t.Context(), 1); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			t.Fatal(err)
+		}
 		b.fill()
-		before := refused.Load()
-		eventually(t, "refused writes", func() bool { return refused.Load() > before+100 })
+		eventually(t, "refused writes", more(refused, 12))
 		b.drop()
 		done := written.Load()
 		eventually(t, "writes", func() bool { return written.Load() > done+200 })
@@ -193,11 +211,77 @@ func TestDiskThatFillsUnderWriters(t *testing.T) {
 	again.Close()
 }
 
+// more tells whether each of these has grown by so much since.
+func more(counts []atomic.Int64, by int64) func() bool {
+	want := make([]int64, len(counts))
+	for i := range counts {
+		want[i] = counts[i].Load() + by
+	}
+	return func() bool {
+		for i := range counts {
+			if counts[i].Load() < want[i] {
+				return false
+			}
+		}
+		return true
+	}
+}
+
 // Somebody else has taken what was etcd's own: its log cannot be written any more. The
 // process ends, saying so, and the next one goes on when there is room.
 func TestTheWall(t *testing.T) {
 	dir := smallDisk(t, 96<<20)
 	b := ballast{t, filepath.Join(dir, "ballast")}
+	cmd, said := withLeased(t, dir, func(func()) {
+		punch(t, filepath.Join(dir, "data/member/wal"))
+		b.fill()
+	})
+	// The key that expires is a write of etcd's own.
+	if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(said, "what is programmed stays") || strings.Contains(said, "goroutine") {
+		t.Errorf("%v, and it said:\n%s", cmd.ProcessState, said)
+	}
+	b.drop()
+	goesOn(t, dir)
+}
+
+// A snapshot of the log, which etcd's own writes bring about, has its place on a full disk.
+func TestSnapshotOnAFullDisk(t *testing.T) {
+	dir := smallDisk(t, 96<<20)
+	b := ballast{t, filepath.Join(dir, "ballast")}
+	cmd, said := withLeased(t, dir, func(end func()) {
+		b.fill()
+		before := lastSnapshot(t, dir)
+		go func() {
+			defer end()
+			for last := time.Now().Add(patience / 2); lastSnapshot(t, dir) == before; {
+				if time.Now().After(last) {
+					t.Error("no snapshot after ", before)
+					return
+				}
+				time.Sleep(10 * time.Millisecond) // it is another process's file
+			}
+		}()
+	})
+	if !cmd.ProcessState.Success() || strings.Contains(said, "snapshot") {
+		t.Errorf("%v, and it said:\n%s", cmd.ProcessState, said)
+	}
+	b.drop()
+	goesOn(t, dir)
+}
+
+// lastSnapshot is the last snapshot of the log.
+func lastSnapshot(t *testing.T, dir string) string {
+	names, err := filepath.Glob(filepath.Join(dir, "data/member/snap/*.snap"))
+	if err != nil || len(names) == 0 {
+		t.Error(names, err)
+		return ""
+	}
+	return slices.Max(names)
+}
+
+// withLeased runs the helper of this name. When its keys are there, ready is called, which may end it.
+func withLeased(t *testing.T, dir string, ready func(end func())) (*exec.Cmd, string) {
+	t.Helper()
 	cmd := helper(t, "leased", dir)
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -215,16 +299,17 @@ func TestTheWall(t *testing.T) {
 	var said strings.Builder
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if lines.Text() == "ready" {
-			punch(t, filepath.Join(dir, "data/member/wal"))
-			b.fill()
+			ready(func() { in.Close() })
 		}
 		said.WriteString(lines.Text() + "\n")
 	}
-	err = cmd.Wait() // the key that expires is a write of etcd's own
-	if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(said.String(), "what is programmed stays") || strings.Contains(said.String(), "goroutine") {
-		t.Errorf("%v, and it said:\n%s", err, said.String())
-	}
-	b.drop()
+	cmd.Wait() // ProcessState says how it ended
+	return cmd, said.String()
+}
+
+// goesOn is what the next process on the helper's directory finds and can do.
+func goesOn(t *testing.T, dir string) {
+	t.Helper()
 	s := open(t, Config{DataDir: filepath.Join(dir, "data"), Log: testLog(t)})
 	if kv, err := s.Get(t.Context(), "/a"); err != nil || string(kv.Value) != "kept" {
 		t.Errorf("%+v, %v", kv, err)
