@@ -18,7 +18,7 @@ func (m *Mechanism) pairsIn(l *look, wanted map[string]Veth) []reconcile.Found[V
 	}
 	l.links(g.add)
 	known := g.pairs()
-	m.pairs.replace(KindVeth, known)
+	m.replace(KindVeth, known)
 	found := make([]reconcile.Found[Veth], len(known))
 	for i, p := range known {
 		found[i] = reconcile.Found[Veth]{Key: p.key, Spec: p.spec}

@@ -461,13 +461,7 @@ func TestTheAgentsOwnNamespaceWhenItIsAllowed(t *testing.T) {
 
 func TestEventsThatWereMissedAreMadeUpFor(t *testing.T) {
 	a, b := two(t)
-	ns, err := linux.New(options(t))
-	check(t, err)
-	defer func() { check(t, ns.Close()) }()
-	n := &node{t: t, ns: ns, m: New(ns, nil), e: reconcile.New(reconcile.Options{})}
-	n.m.Register(n.e, func(string) {})
-	check(t, n.e.Start(t.Context())) // but ns is not started: it hears nothing
-	defer n.e.Stop()
+	n := deaf(t)
 	n.want(full(a, b))
 	in(t, b, "ip link delete nsm1")
 	n.settle()

@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"errors"
 	"strings"
 	"sync"
 
@@ -14,6 +13,9 @@ type pairs struct {
 	byKey   map[string]*pair
 	byPlace map[linux.Place]*pair
 	busy    map[string]bool // an operation is under way; true: and something was heard
+	// told is whether an interface carries packets, as events said last. Who has looked at one and then notes what
+	// was seen may have been overtaken by an event, after which there is no other: see put.
+	told map[linux.Place]bool
 }
 
 // A pair as it was seen last.
@@ -25,10 +27,12 @@ type pair struct {
 	// tunnel is what the interface is, where it is one.
 	tunnel linux.Device
 	vf     bool // it is that of a virtual function, whose MAC is the card's business
+	unsure bool // events and what was seen differ in whether it carries packets
 }
 
 func (t *pairs) init() {
 	t.byKey, t.byPlace, t.busy = map[string]*pair{}, map[linux.Place]*pair{}, map[string]bool{}
+	t.told = map[linux.Place]bool{}
 }
 
 // get returns a copy of what is known of a pair.
@@ -66,8 +70,13 @@ func (t *pairs) put(p *pair) {
 	t.drop(p.key)
 	t.byKey[p.key] = p
 	for _, l := range p.links {
-		if l.Index != 0 {
-			t.byPlace[l.Place] = p
+		if l.Index == 0 {
+			continue
+		}
+		t.byPlace[l.Place] = p
+		if running, ok := t.told[l.Place]; ok {
+			p.unsure = p.unsure || running != l.Running
+			delete(t.told, l.Place)
 		}
 	}
 }
@@ -92,9 +101,9 @@ func (t *pairs) forget(key string) {
 }
 
 // replace forgets all of a kind but what was found now.
-func (t *pairs) replace(kind string, found []*pair) {
+func (m *Mechanism) replace(kind string, found []*pair) {
+	t := &m.pairs
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	for key := range t.byKey {
 		if strings.HasPrefix(key, kind+"/") {
 			t.drop(key)
@@ -102,6 +111,10 @@ func (t *pairs) replace(kind string, found []*pair) {
 	}
 	for _, p := range found {
 		t.put(p)
+	}
+	t.mu.Unlock()
+	for _, p := range found {
+		m.makeSure(p.key)
 	}
 }
 
@@ -145,129 +158,12 @@ func sideIndex(s linux.Side) int {
 	return 1
 }
 
-// begin notes that an operation on a pair is under way, so that what is heard of it
-// meanwhile is not taken for damage.
-func (t *pairs) begin(key string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.busy[key] = false
-}
-
-// end looks whether what was heard during an operation was all its doing.
-func (m *Mechanism) end(key string) {
-	m.pairs.mu.Lock()
-	heard := m.pairs.busy[key]
-	delete(m.pairs.busy, key)
-	m.pairs.mu.Unlock()
-	if heard {
-		m.verify(key)
-	}
-}
-
-// fits tells whether an end is as it should be.
-func (p *pair) fits(i int, l linux.Link) bool {
-	if p.vf {
-		l.MAC = p.spec.Ends[i].MAC
-	}
-	return belongs(l, tagsOf(p.key)[i], linux.MAC{}) && difference(l, p.spec.Ends[i], tagsOf(p.key)[i], p.spec.MTU) == linux.Change{} &&
-		(p.tunnel == nil || l.Resembles(p.tunnel))
-}
-
 // side returns which end of the pair is at a place.
 func (p *pair) side(at linux.Place) int {
 	if p.links[0].Place == at {
 		return 0
 	}
 	return 1
-}
-
-// heard takes an event. What looks like damage is looked at before it is believed, for
-// an event may be older than what was done about it. But a link of ours that was set
-// down after it was finished has lost routes and addresses, even if it is up again.
-func (m *Mechanism) heard(l linux.Link, gone bool) {
-	m.pairs.mu.Lock()
-	p := m.pairs.byPlace[l.Place]
-	if p == nil {
-		m.pairs.mu.Unlock()
-		return
-	}
-	key, i := p.key, p.side(l.Place)
-	fits := !gone && p.fits(i, l)
-	if fits && !l.Running && p.links[i].Running {
-		// The event may be from before the other end was up.
-		if now, err := m.ns.LinkAt(l.Place); err == nil {
-			l.Running = now.Running
-		}
-	}
-	turned := fits && p.links[i].Running != l.Running
-	if fits {
-		p.links[i].Running = l.Running
-	}
-	_, busy := m.pairs.busy[key]
-	if busy && !fits {
-		m.pairs.busy[key] = true
-	}
-	m.pairs.mu.Unlock()
-	switch {
-	case !busy && !gone && !l.Up && l.Alias == tagsOf(key)[i].String() && (i == 0 || !isPort(key)):
-		m.damaged(key)
-	case !fits && !busy:
-		m.verify(key)
-	case turned:
-		m.changed(tagsOf(key)[i].ID)
-	}
-}
-
-func (m *Mechanism) damaged(key string) {
-	if isTap(key) {
-		go m.damagedTap(key)
-		return
-	}
-	m.log.Info("interface was changed or deleted from outside", "key", key)
-	m.lost(key)
-}
-
-// verify looks at a pair and has it mended if it is not as it should be.
-func (m *Mechanism) verify(key string) {
-	p, ok := m.pairs.get(key)
-	if !ok || m.intact(p) {
-		return
-	}
-	m.damaged(key)
-}
-
-func (m *Mechanism) intact(p pair) bool {
-	for i, seen := range p.links {
-		if seen.Index == 0 {
-			continue // a tap or a tunnel has one end
-		}
-		now, err := m.ns.LinkAt(seen.Place)
-		if err != nil && !errors.Is(err, linux.ErrNoLink) {
-			m.log.Warn("cannot look at an interface", "key", p.key, "err", err)
-			return true
-		}
-		if err != nil || !p.fits(i, now) {
-			return false
-		}
-	}
-	return true
-}
-
-// namespaceGone is told that a namespace has ended. Another may have its number by now,
-// with a pair that was made since.
-func (m *Mechanism) namespaceGone(nsid int) {
-	for _, key := range m.pairs.keys(func(p *pair) bool {
-		return p.links[0].NSID == nsid || (p.links[1].Index != 0 && p.links[1].NSID == nsid)
-	}) {
-		m.verify(key)
-	}
-}
-
-// missed looks at every pair, after events were lost.
-func (m *Mechanism) missed() {
-	for _, key := range m.pairs.keys(func(*pair) bool { return true }) {
-		m.verify(key)
-	}
 }
 
 // keys of the pairs that f selects.

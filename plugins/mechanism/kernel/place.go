@@ -99,7 +99,7 @@ func (m *Mechanism) devicesIn(l *look, wanted map[string]Device) (found []reconc
 		known = append(known, &pair{key: key, spec: spec.end(), tunnel: spec.Tunnel, links: [2]linux.Link{link}})
 		found = append(found, reconcile.Found[Device]{Key: key, Spec: spec})
 	}
-	m.pairs.replace(KindDevice, known)
+	m.replace(KindDevice, known)
 	return found
 }
 

@@ -217,7 +217,7 @@ func (d tapDescriptor) link(key string, spec Tap) (linux.Link, error) {
 func (d tapDescriptor) Retrieve(ctx context.Context, want iter.Seq2[string, Tap]) ([]reconcile.Found[Tap], error) {
 	if d.vpp.Gone() || d.vpp.Missing(vppapi.TapPlugin) != "" {
 		d.taps.ports.Clear()
-		d.pairs.replace(KindTap, nil)
+		d.replace(KindTap, nil)
 		return nil, nil
 	}
 	interfaces, err := d.vpp.Refresh(ctx)
@@ -257,7 +257,7 @@ func (d tapDescriptor) Retrieve(ctx context.Context, want iter.Seq2[string, Tap]
 			d.taps.ports.Add(i.Tag, key)
 		}
 	}
-	d.pairs.replace(KindTap, known)
+	d.replace(KindTap, known)
 	list := make([]reconcile.Found[Tap], 0, len(found))
 	for _, f := range found {
 		list = append(list, f)

@@ -286,6 +286,6 @@ func (d vfDescriptor) Retrieve(_ context.Context, want iter.Seq2[string, VFNet])
 		found = append(found, reconcile.Found[VFNet]{Key: key, Spec: spec})
 		known = append(known, &pair{key: key, spec: spec.end(l.MAC), vf: true, links: [2]linux.Link{l}})
 	})
-	d.pairs.replace(KindVFNet, known)
+	d.replace(KindVFNet, known)
 	return found, nil
 }

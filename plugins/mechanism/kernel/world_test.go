@@ -68,6 +68,22 @@ func startTunnels(t testing.TB, tunnel func(x *models.CrossConnect) models.Devic
 	return n, stop
 }
 
+// deaf begins a node that hears nothing of what happens.
+func deaf(t testing.TB) *node {
+	t.Helper()
+	nstest.Need(t)
+	ns, err := linux.New(options(t))
+	check(t, err)
+	n := &node{t: t, ns: ns, m: New(ns, nil), e: reconcile.New(reconcile.Options{})}
+	n.m.Register(n.e, func(string) {})
+	check(t, n.e.Start(context.Background())) // but ns is not started
+	t.Cleanup(func() {
+		n.e.Stop()
+		check(t, ns.Close())
+	})
+	return n
+}
+
 func (n *node) status(s reconcile.Status) {
 	n.mu.Lock()
 	n.statuses[s.Group] = s
