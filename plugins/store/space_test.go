@@ -230,6 +230,7 @@ func more(counts []atomic.Int64, by int64) func() bool {
 // Somebody else has taken what was etcd's own: its log cannot be written any more. The
 // process ends, saying so, and the next one goes on when there is room.
 func TestTheWall(t *testing.T) {
+	t.Parallel()
 	dir := smallDisk(t, 96<<20)
 	b := ballast{t, filepath.Join(dir, "ballast")}
 	cmd, said := withLeased(t, dir, func(func()) {
@@ -246,6 +247,7 @@ func TestTheWall(t *testing.T) {
 
 // A snapshot of the log, which etcd's own writes bring about, has its place on a full disk.
 func TestSnapshotOnAFullDisk(t *testing.T) {
+	t.Parallel()
 	dir := smallDisk(t, 96<<20)
 	b := ballast{t, filepath.Join(dir, "ballast")}
 	cmd, said := withLeased(t, dir, func(end func()) {
