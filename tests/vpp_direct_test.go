@@ -66,6 +66,20 @@ func TestDirectMemif(t *testing.T) {
 	})
 }
 
+// What only the maker of a socket can give is refused where that is not the agent.
+func TestDirectMemifRefusesWhatItCannotGive(t *testing.T) {
+	a, _ := lab.StartOnVPP(t)
+	for _, c := range []struct{ side, parameter, value string }{{"client", "socket", "fw0"}, {"endpoint", "mode", "0660"}} {
+		sides := map[string]string{"client": "{}", "endpoint": "{}"}
+		sides[c.side] = fmt.Sprintf(`{%q: %q}`, c.parameter, c.value)
+		put(a, "c1", fmt.Sprintf(`{"id":"c1","path":"direct","client":{"mechanism":{"type":"MEMIF","parameters":%s}},"endpoint":{"mechanism":{"type":"MEMIF","parameters":%s}}}`,
+			sides["client"], sides["endpoint"]))
+		awaitState(t, a, "c1", func(s linkStatus) bool {
+			return s.State == "FAILED" && strings.Contains(s.Reason, c.side+".mechanism.parameters."+c.parameter+": cannot be had with path direct")
+		})
+	}
+}
+
 // Without the policy the same two go through VPP, and explain shows both ways.
 func TestExplainShowsBothPaths(t *testing.T) {
 	a, _ := lab.StartOnVPP(t)

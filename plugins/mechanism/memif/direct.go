@@ -49,6 +49,12 @@ func (m *Mechanism) Pair(x *models.CrossConnect) ([]reconcile.Value, error) {
 		if err := settled(x, side, path); err != nil {
 			return nil, err
 		}
+		for _, key := range []string{Socket, Mode} {
+			if x.At(side).GetMechanism().GetParameters()[key] != "" {
+				return nil, field(string(side)+".mechanism.parameters."+key, "cannot be had with path %s, where the endpoint's workload makes the socket; leave it out, or path",
+					models.DirectPath)
+			}
+		}
 	}
 	d := Direct{Dir: filepath.Dir(path), UID: endpoint.UID, GID: client.GID}
 	if len(path) > vppapi.MaxMemifPath {
