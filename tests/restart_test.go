@@ -52,36 +52,34 @@ func (f *flow) end(t *testing.T) {
 		t.Errorf("ping has not said how it went:\n%s", out[max(0, len(out)-2000):])
 	}
 	if lost := unanswered(out, sent-underWay); len(lost) > 0 {
-		t.Errorf("the flow of %d packets lost %s; around the first of them:\n%s", sent, strings.Join(lost, ", "), around(out, lost[0]))
+		t.Errorf("the flow of %d packets lost %v; around the first of them:\n%s", sent, lost, around(out, lost[0]))
 	}
 }
 
 // around is what ping has said about the packets before and after one, with the time.
-func around(out, number string) string {
-	n, _ := strconv.Atoi(number)
-	var lines []string
+func around(out string, lost int) string {
+	var lines strings.Builder
 	for line := range strings.Lines(out) {
-		_, rest, _ := strings.Cut(line, "icmp_seq=")
-		if seq := 0; rest != "" {
-			fmt.Sscanf(rest, "%d", &seq)
-			if seq >= n-3 && seq <= n+3 {
-				lines = append(lines, line)
-			}
+		_, rest, ok := strings.Cut(line, "icmp_seq=")
+		var seq int
+		fmt.Sscan(rest, &seq)
+		if ok && seq >= lost-3 && seq <= lost+3 {
+			lines.WriteString(line)
 		}
 	}
-	return strings.Join(lines, "")
+	return lines.String()
 }
 
 // unanswered are the numbers of the packets up to one that ping has had no answer to.
-func unanswered(out string, until int) (all []string) {
+func unanswered(out string, until int) (all []int) {
 	answered := map[string]bool{}
 	for part := range strings.SplitSeq(out, "icmp_seq=") {
 		number, rest, _ := strings.Cut(part, " ")
 		answered[number] = strings.HasPrefix(rest, "ttl=") // else it says that the other is not reached
 	}
 	for seq := 1; seq <= until; seq++ {
-		if number := strconv.Itoa(seq); !answered[number] {
-			all = append(all, number)
+		if !answered[strconv.Itoa(seq)] {
+			all = append(all, seq)
 		}
 	}
 	return all

@@ -21,9 +21,9 @@ const (
 	// that what is on its way from the log to the database finds room there.
 	ahead = 16 << 20
 
-	// spare is what a snapshot of etcd's log may take: one kilobyte or two and its entry in the folder. Every so
+	// spareBytes is what a snapshot of etcd's log may take: one kilobyte or two and its entry in the folder. Every so
 	// many writes, its own included (an expired lease is one), etcd begins such a file.
-	spare = 64 << 10
+	spareBytes = 64 << 10
 )
 
 // room is the room on the disk of the data directory.
@@ -91,7 +91,7 @@ func (r *room) putBy() error {
 		return err
 	}
 	defer f.Close()
-	return allocate(f, 0, spare)
+	return allocate(f, 0, spareBytes)
 }
 
 // spend gives the spare to a snapshot that etcd is about to write, if it has no other room.
@@ -102,6 +102,7 @@ func (r *room) spend() {
 	}
 }
 
+// spare is the file that they lie in.
 func (r *room) spare() string { return filepath.Join(r.dir, "spare") }
 
 // allocate gives a file blocks from its beginning on, where the file system can.

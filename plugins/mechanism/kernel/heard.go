@@ -71,8 +71,10 @@ func (p *pair) fits(i int, l linux.Link) bool {
 // down after it was finished has lost routes and addresses, even if it is up again.
 func (m *Mechanism) heard(l linux.Link, gone bool) {
 	m.pairs.mu.Lock()
-	if m.pairs.told[l.Place] = l.Running; gone {
+	if gone {
 		delete(m.pairs.told, l.Place)
+	} else {
+		m.pairs.told[l.Place] = l.Running
 	}
 	p := m.pairs.byPlace[l.Place]
 	if p == nil {
