@@ -27,6 +27,7 @@ func (a *Agent) grpcServer() part {
 	server := grpc.NewServer(
 		grpc.Creds(fdpass.Credentials()),
 		grpc.MaxRecvMsgSize(manager.MaxMessage),
+		grpc.StaticStreamWindowSize(manager.Window), grpc.StaticConnWindowSize(manager.Window),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute}),
 	)
 	a.manager.Register(server)
@@ -58,6 +59,7 @@ func (a *Agent) peerServer() part {
 	server := grpc.NewServer(
 		grpc.Creds(a.identity.Server()),
 		grpc.MaxRecvMsgSize(manager.MaxMessage),
+		grpc.StaticStreamWindowSize(manager.Window), grpc.StaticConnWindowSize(manager.Window),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 	)

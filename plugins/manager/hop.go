@@ -110,6 +110,7 @@ func (m *Manager) dialNode(node string) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+node, grpc.WithTransportCredentials(m.Identity.Client(node)),
 		grpc.WithContextDialer(dial), grpc.WithNoProxy(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage)),
+		grpc.WithStaticStreamWindowSize(Window), grpc.WithStaticConnWindowSize(Window),
 		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: dialTimeout, Backoff: backoff.Config{
 			BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnect}}))
 }

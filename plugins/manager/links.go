@@ -116,6 +116,7 @@ func (l *links) dial(url string) (*grpc.ClientConn, error) {
 	}
 	return grpc.NewClient(url, grpc.WithTransportCredentials(fdpass.Credentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage)),
+		grpc.WithStaticStreamWindowSize(Window), grpc.WithStaticConnWindowSize(Window),
 		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: DefaultTimeout, Backoff: backoff.Config{
 			BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnect}}))
 }

@@ -95,6 +95,9 @@ type Options struct {
 const (
 	// MaxMessage bounds a message in bytes; a record must fit into one etcd request.
 	MaxMessage = 1 << 20
+	// Window of gRPC's flow control in bytes, of a connection and of each stream: a message fits
+	// into it. As long as it is fixed, gRPC does not look for one by a ping for every message.
+	Window = MaxMessage
 	// DefaultTimeout of a request that comes without a deadline: NSM clients use 15 s.
 	DefaultTimeout = 15 * time.Second
 	// DefaultLifetime of a connection whose client names no expiry.
