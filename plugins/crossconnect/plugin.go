@@ -23,7 +23,7 @@ type Store interface {
 // Engine is what this room needs of plugins/reconcile.
 type Engine interface {
 	Apply(changes ...reconcile.Change)
-	Confirm(group string, was, revision int64) bool
+	Confirm(group string, was, revision int64) (reconcile.Status, bool)
 	Start(ctx context.Context) error
 }
 
@@ -196,9 +196,14 @@ func (p *Plugin) put(changes []reconcile.Change, kv store.KV) []reconcile.Change
 		return changes
 	}
 	r.desired = x
-	p.notify(id, r)
-	if begun && p.engine.Confirm(id, provisional, kv.Revision) {
-		return changes
+	p.notify(id, r) // first: some want from the engine what a record is the first to need
+	if begun {
+		if s, ok := p.engine.Confirm(id, provisional, kv.Revision); ok {
+			if s.State != reconcile.Applying {
+				p.answered(id, r, s)
+			}
+			return changes
+		}
 	}
 	return append(changes, reconcile.Change{Group: id, Revision: kv.Revision, Values: values})
 }

@@ -39,15 +39,21 @@ func (p *Plugin) EngineStatus(s reconcile.Status) {
 	if r == nil || s.State == reconcile.Applying || s.Revision == provisional {
 		return
 	}
-	r.engine = s
 	if r.deleted {
+		r.engine = s
 		if s.State == reconcile.Gone && s.Revision == r.revision {
 			p.gone(s.Group, r)
 		}
 		return
 	}
+	p.answered(s.Group, r, s)
+}
+
+// answered takes in what the engine says of a record that is wanted. p.mu is held.
+func (p *Plugin) answered(id string, r *record, s reconcile.Status) {
+	r.engine = s
 	r.settled = max(r.settled, s.Revision)
-	p.update(s.Group, r)
+	p.update(id, r)
 }
 
 // LinkChanged recomputes the status after a mechanism has seen a link change.

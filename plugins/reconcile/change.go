@@ -26,17 +26,19 @@ func (e *Engine) Apply(changes ...Change) {
 }
 
 // Confirm gives the last Change of a group another revision: it is wanted as it was, and
-// nothing need be compared. False: the group's last Change has not the revision was.
-func (e *Engine) Confirm(group string, was, revision int64) bool {
+// nothing need be compared. It answers with the status; OnStatus follows when that changes.
+// False: the group's last Change has not the revision was.
+func (e *Engine) Confirm(group string, was, revision int64) (Status, bool) {
 	e.mu.Lock()
-	defer e.unlock()
+	defer e.mu.Unlock()
 	g := e.groups[group]
 	if g == nil || g.revision != was {
-		return false
+		return Status{}, false
 	}
-	g.revision, g.told = revision, Status{}
-	e.review(g)
-	return true
+	g.revision = revision
+	s := g.status()
+	g.told = s.gist()
+	return s, true
 }
 
 // wish is a wanted value as its descriptor sees it.

@@ -52,6 +52,12 @@ func (e *Engine) Status(group string) (Status, bool) {
 	return g.status(), true
 }
 
+// gist is what two statuses are compared by.
+func (s Status) gist() Status {
+	s.Err = nil
+	return s
+}
+
 func (g *group) status() Status {
 	s := Status{Group: g.id, Revision: g.revision, State: g.state()}
 	switch s.State {
@@ -137,12 +143,10 @@ func (e *Engine) tell() {
 		g := e.news.pop()
 		g.queued = false
 		s := g.status()
-		gist := s
-		gist.Err = nil
-		if s.State == Applying || gist == g.told {
+		if s.State == Applying || s.gist() == g.told {
 			continue
 		}
-		g.told = gist
+		g.told = s.gist()
 		e.mu.Unlock()
 		e.opts.OnStatus(s)
 		e.mu.Lock()

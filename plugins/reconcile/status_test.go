@@ -39,33 +39,43 @@ func TestEveryChangeIsAnswered(t *testing.T) {
 	})
 }
 
-// A change that only got another revision is answered, sooner or later, and compares nothing.
+// A change that only got another revision is answered at once, or later if it is still being
+// applied, and compares nothing.
 func TestConfirm(t *testing.T) {
 	begin(t, func(t *testing.T, r *rig) {
-		if r.Confirm("c1", -1, 7) {
+		if _, ok := r.Confirm("c1", -1, 7); ok {
 			t.Error("a group that nobody knows was confirmed")
 		}
 		c := set("c1", "link/a", "v1")
 		c.Revision = -1
+		open := r.gate("create link/a")
 		r.Apply(c)
-		if !r.Confirm("c1", -1, 7) { // it is being made, or is not yet
-			t.Error("not confirmed")
+		if s, ok := r.Confirm("c1", -1, 7); !ok || s.State != Applying {
+			t.Errorf("while it is being made: %+v, %v", s, ok)
 		}
+		open()
 		r.settle()
-		if r.last != (Status{Group: "c1", Revision: 7, State: Applied}) {
+		made := Status{Group: "c1", Revision: 7, State: Applied}
+		if r.last != made {
 			t.Errorf("told %+v", r.last)
 		}
-		if r.Confirm("c1", -1, 8) {
+		if _, ok := r.Confirm("c1", -1, 8); ok {
 			t.Error("a revision that it no longer has was confirmed")
 		}
-		if !r.Confirm("c1", 7, 9) { // it is made
-			t.Error("not confirmed")
+		if s, ok := r.Confirm("c1", 7, 9); !ok || s != (Status{Group: "c1", Revision: 9, State: Applied}) {
+			t.Errorf("once it is made: %+v, %v", s, ok)
 		}
 		r.settle()
-		if r.last != (Status{Group: "c1", Revision: 9, State: Applied}) {
-			t.Errorf("told %+v", r.last)
+		if r.last != made {
+			t.Errorf("told %+v besides", r.last)
 		}
 		r.expect("create link/a v1")
+		r.failing("create link/a", errFake)
+		r.Lost("link/a")
+		synctest.Wait()
+		if r.last.Revision != 9 || r.last.State != Failed {
+			t.Errorf("told %+v when it could not be made again", r.last)
+		}
 	})
 }
 
