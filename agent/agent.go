@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -173,6 +175,7 @@ func (a *Agent) build() error {
 		}
 		rendered = append(rendered, m)
 	}
+	a.checkPreferences()
 	a.publishOffer()
 	a.crossconnects = crossconnect.New(crossconnect.Options{
 		Keys: a.keys, Store: a.store, Engine: engine{a.engine, a}, Mechanisms: rendered, Joiner: joiner, Log: a.log,
@@ -206,6 +209,20 @@ func (a *Agent) build() error {
 	a.admin = admin.New(commands)
 	a.collect()
 	return nil
+}
+
+// checkPreferences says which of the preferred mechanisms this node can never have. That is
+// no error: one configuration may be that of many nodes.
+func (a *Agent) checkPreferences() {
+	types := make([]string, len(a.mechanisms))
+	for i, m := range a.mechanisms {
+		types[i] = m.Type()
+	}
+	for _, t := range a.cfg.Mechanisms.Prefer {
+		if !slices.Contains(types, t) {
+			a.log.Warn("mechanisms.prefer names one that this node does not have", "mechanism", t, "has", strings.Join(types, ", "))
+		}
+	}
 }
 
 // instance tells this agent's interfaces from those of another on the same machine: by

@@ -31,6 +31,20 @@ func newSetup(t *testing.T, options ...lab.Option) *setup {
 	return s
 }
 
+// A typing error among the preferences is said, and what the node has is not.
+func TestPreferencesThatTheNodeDoesNotHave(t *testing.T) {
+	a := lab.StartAgent(t, lab.With("mechanisms.prefer", "[KERNEL, VXLNA]"))
+	var said []string
+	for line := range strings.Lines(a.Log()) {
+		if strings.Contains(line, "mechanisms.prefer") {
+			said = append(said, line)
+		}
+	}
+	if len(said) != 1 || !strings.Contains(said[0], "mechanism=VXLNA") || !strings.Contains(said[0], "KERNEL") {
+		t.Errorf("said %q", said)
+	}
+}
+
 func TestRequestMakesPacketsFlow(t *testing.T) {
 	s := newSetup(t)
 	conn := s.client.Connect("c1", "fw", s.ns, "nsm0")
