@@ -62,6 +62,7 @@ func (n *Namespaces) lasting(ns *Namespace, pid int) (string, error) {
 		return "", err
 	}
 	r := ref{id: ns.id, cookie: cookie, boot: n.boot}
+	ns.ref = r.String()
 	// While ns is open its inode is nobody else's, so that a path with it leads there.
 	if leads(n.finder.path(ns.id), ns.id) {
 		return r.String(), nil
@@ -108,15 +109,16 @@ func (n *Namespaces) find(r ref) (*Namespace, error) {
 
 // verify opens the path if it leads to the namespace that r means.
 func (n *Namespaces) verify(path string, r ref) (*Namespace, error) {
-	gone := refError(r.String(), ErrNoNamespace, "no process is in it and it is mounted nowhere")
+	gone := func() error {
+		return refError(r.String(), ErrNoNamespace, "no process is in it and it is mounted nowhere")
+	}
 	if path == "" {
-		return nil, gone
+		return nil, gone()
 	}
 	ns, err := n.openPath(path)
 	if err != nil {
-		return nil, gone
+		return nil, gone()
 	}
-	ns.ref = r.String()
 	if ns.id == r.id {
 		c, err := ns.conn()
 		if err != nil {
@@ -125,10 +127,11 @@ func (n *Namespaces) verify(path string, r ref) (*Namespace, error) {
 		if cookie, err := c.cookie(); err != nil {
 			return nil, errors.Join(err, ns.Close())
 		} else if cookie == r.cookie {
+			ns.ref = r.String()
 			return ns, nil
 		}
 	}
-	return nil, errors.Join(gone, ns.Close())
+	return nil, errors.Join(gone(), ns.Close())
 }
 
 func (f *finder) hint(id identity, path string) {

@@ -2,6 +2,8 @@ package linux
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,6 +40,31 @@ func (n *Namespaces) reuse(id identity, ref string) *Namespace {
 	p.forget(ns)
 	ns.ref = ref
 	return ns
+}
+
+// reuseNamed takes the namespace of a descriptor that is open still, if others than the agent
+// keep it, too. Not that of a path, which may lead elsewhere by now.
+func (n *Namespaces) reuseNamed(ref string) *Namespace {
+	if !strings.HasPrefix(ref, inodeScheme) {
+		return nil
+	}
+	p := &n.opened
+	p.mu.Lock()
+	i := slices.IndexFunc(p.order, func(ns *Namespace) bool { return ns.ref == ref })
+	if i < 0 {
+		p.mu.Unlock()
+		return nil
+	}
+	ns := p.order[i]
+	p.forget(ns)
+	p.mu.Unlock()
+	if leads(n.finder.path(ns.id), ns.id) {
+		return ns
+	}
+	if err := ns.close(); err != nil {
+		n.log.Warn("close a network namespace", "key", ref, "err", err)
+	}
+	return nil
 }
 
 // keep leaves a namespace open for the next user; false: it is the caller's to close.

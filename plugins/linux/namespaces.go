@@ -173,14 +173,17 @@ func (n *Namespaces) Open(s string) (*Namespace, error) {
 	if s == OwnRef {
 		return n.openOwn()
 	}
+	if ns := n.reuseNamed(s); ns != nil {
+		return ns, nil
+	}
 	r, err := parseRef(s)
 	if err != nil {
 		return nil, err
 	}
-	if r.path == "" {
-		return n.find(r)
+	if r.path != "" {
+		return n.openPath(r.path)
 	}
-	return n.openPath(r.path)
+	return n.find(r)
 }
 
 // FromPath checks that a name, path or file:// URL leads to a namespace that may be

@@ -16,6 +16,9 @@ const namedDir = "/run/netns"
 // which leads to a namespace and nowhere else (proc(5)).
 var magic = regexp.MustCompile(`^/proc/(self|thread-self|[0-9]+)(/task/[0-9]+)?/ns/net$`)
 
+// inodeScheme begins the reference of a namespace that came as a descriptor.
+const inodeScheme = "inode://"
+
 // identity is a namespace's place in the nsfs file system. Inode numbers are used again.
 type identity struct{ dev, ino uint64 }
 
@@ -33,7 +36,7 @@ func (r ref) String() string {
 	if r.path != "" {
 		return r.path
 	}
-	return fmt.Sprintf("inode://%d/%d?cookie=%d&boot=%s", r.id.dev, r.id.ino, r.cookie, r.boot)
+	return fmt.Sprintf(inodeScheme+"%d/%d?cookie=%d&boot=%s", r.id.dev, r.id.ino, r.cookie, r.boot)
 }
 
 // Canonical gives the one spelling of a reference to a network namespace: an absolute
@@ -51,7 +54,7 @@ func parseRef(s string) (ref, error) {
 	switch {
 	case len(s) > 4095 || strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c == 0x7f }):
 		return ref{}, refError(s, ErrBadRef, "control characters or too long")
-	case strings.HasPrefix(s, "inode://"):
+	case strings.HasPrefix(s, inodeScheme):
 		return parseInode(s)
 	case strings.HasPrefix(s, "file://"):
 		u, err := url.Parse(s)
