@@ -6,6 +6,7 @@ package metrics
 import (
 	"errors"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +26,7 @@ type Metrics struct {
 	applies      prometheus.Histogram
 	calls        *prometheus.CounterVec
 	callTimes    *prometheus.HistogramVec
+	wellDone     sync.Map // wellDone by the name of the operation
 }
 
 // Buckets in seconds: from what a call costs to what a client waits.
@@ -79,23 +81,45 @@ func (m *Metrics) Negotiation(mechanism, outcome string) {
 // Applied counts one operation of the engine.
 func (m *Metrics) Applied(c reconcile.Call) {
 	m.applies.Observe(c.Took.Seconds())
-	result := "ok"
+	result := resultOK
 	if errors.Is(c.Err, reconcile.ErrRecreate) {
 		result = "recreate"
 	} else if c.Err != nil {
 		result = "error"
 	}
-	call := c.Operation + " " + c.Kind
-	m.calls.WithLabelValues(call, result).Inc()
-	m.callTimes.WithLabelValues(call).Observe(c.Took.Seconds())
+	m.call(c.Operation+" "+c.Kind, result, c.Took)
 }
 
 // DataplaneCall counts one message to VPP that was answered, or was not.
 func (m *Metrics) DataplaneCall(message string, took time.Duration, err error) {
-	result := "ok"
+	result := resultOK
 	if err != nil {
 		result = "error"
 	}
-	m.calls.WithLabelValues(message, result).Inc()
-	m.callTimes.WithLabelValues(message).Observe(took.Seconds())
+	m.call(message, result, took)
+}
+
+const resultOK = "ok"
+
+// wellDone are the metrics of one kind of operation on the dataplane that went well. A request
+// makes a dozen: to find them by their labels each time takes longer than to count.
+type wellDone struct {
+	count prometheus.Counter
+	times prometheus.Observer
+}
+
+// call counts one operation on the dataplane.
+func (m *Metrics) call(name, result string, took time.Duration) {
+	if result != resultOK {
+		m.calls.WithLabelValues(name, result).Inc()
+		m.callTimes.WithLabelValues(name).Observe(took.Seconds())
+		return
+	}
+	known, ok := m.wellDone.Load(name)
+	if !ok {
+		known, _ = m.wellDone.LoadOrStore(name, wellDone{m.calls.WithLabelValues(name, resultOK), m.callTimes.WithLabelValues(name)})
+	}
+	w := known.(wellDone)
+	w.count.Inc()
+	w.times.Observe(took.Seconds())
 }
