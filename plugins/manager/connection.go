@@ -25,6 +25,7 @@ type connection struct {
 	asked   time.Time                  // when its record came
 	orphan  *time.Timer                // runs while the agent that asked for it does not know it
 	event   *networkservice.Connection // as last told to monitors
+	told    *networkservice.Connection // conn, when they were last told
 	spared  bool                       // it could not be refreshed, for etcd was away
 	was     bool                       // its links were up at some time: a workload connects to its socket in its own time
 }
@@ -137,22 +138,27 @@ func (m *Manager) forget(id string, c *connection) {
 
 // announce tells monitors of a connection if what they see of it has changed. m.mu is held.
 func (m *Manager) announce(id string, c *connection) {
-	e := ours(c.conn)
-	e.State = networkservice.State_UP
+	state := networkservice.State_UP
 	c.was = c.was || c.status.GetState() == models.State_UP
 	waits := !c.was && c.status.GetState() == models.State_DOWN
 	switch {
 	case c.lost != "" || c.status != nil && c.status.State != models.State_UP && !waits:
-		e.State = networkservice.State_DOWN
+		state = networkservice.State_DOWN
 	case c.leave:
-		e.State = networkservice.State_RESELECT_REQUESTED
+		state = networkservice.State_RESELECT_REQUESTED
 	}
 	m.durables.touch(id)
+	if c.told == c.conn && c.event.State == state {
+		return
+	}
+	e := ours(c.conn)
+	e.State = state
+	c.told = c.conn
 	if proto.Equal(e, c.event) {
 		return
 	}
-	if c.event != nil && c.event.State != e.State {
-		m.Log.Info("connection", "connection", id, "state", e.State.String(), "reason", reasonOf(c, e.State))
+	if c.event != nil && c.event.State != state {
+		m.Log.Info("connection", "connection", id, "state", state.String(), "reason", reasonOf(c, state))
 	}
 	c.event = e
 	m.send(networkservice.ConnectionEventType_UPDATE, c.record.Request, e)

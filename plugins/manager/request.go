@@ -51,12 +51,12 @@ func (m *Manager) Request(ctx context.Context, in *networkservice.NetworkService
 	err = coded(err, codes.Internal)
 	took := time.Since(start)
 	m.Observer.Request("Request", status.Code(err), took)
-	log := m.Log.With("connection", in.GetConnection().GetId(), "service", in.GetConnection().GetNetworkService(), "took", took)
+	id, service := in.GetConnection().GetId(), in.GetConnection().GetNetworkService()
 	if err != nil {
-		log.Warn("request refused", "code", status.Code(err).String(), "err", clean(err))
+		m.Log.Warn("request refused", "connection", id, "service", service, "took", took, "code", status.Code(err).String(), "err", clean(err))
 		return nil, err
 	}
-	log.Info("request", "endpoint", out.NetworkServiceEndpointName, "mechanism", out.GetMechanism().GetType())
+	m.Log.Info("request", "connection", id, "service", service, "took", took, "endpoint", out.NetworkServiceEndpointName, "mechanism", out.GetMechanism().GetType())
 	return out, nil
 }
 
