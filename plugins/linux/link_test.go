@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -157,5 +158,38 @@ func TestWhatIsNotOursIsNotDeleted(t *testing.T) {
 		if strings.HasPrefix(found.Name, "foreign") {
 			t.Errorf("taken for ours: %+v", found)
 		}
+	}
+}
+
+// Two interfaces that came back under each other's name get their own.
+func TestSettleWhereEachHasTheOthersName(t *testing.T) {
+	nstest.Need(t)
+	n := newNamespaces(t)
+	const a, b = "pbsettle-a", "pbsettle-b"
+	ip := func(args ...string) {
+		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+			t.Errorf("ip %v: %v: %s", args, err, out)
+		}
+	}
+	ip("link", "add", a, "type", "veth", "peer", "name", b)
+	first, err := n.OwnLink(a)
+	check(t, err)
+	second, err := n.OwnLink(b)
+	check(t, err)
+	now := func(l Link) Link {
+		l, err := n.LinkAt(l.Place)
+		check(t, err)
+		return l
+	}
+	t.Cleanup(func() { ip("link", "del", now(first).Name) })
+
+	if err := n.Settle(first, b, 1400, true); !errors.Is(err, unix.EEXIST) {
+		t.Errorf("error %v", err)
+	}
+	check(t, n.Settle(second, a, 1400, true))
+	check(t, n.Settle(now(first), b, 1400, true))
+	first, second = now(first), now(second)
+	if first.Name != b || second.Name != a || first.MTU != 1400 || !first.Up || !second.Up {
+		t.Errorf("%+v, %+v", first, second)
 	}
 }

@@ -183,18 +183,28 @@ func (ns *Namespace) Move(index int, to *Namespace, ch Change) error {
 
 // Settle has an interface of the agent's own namespace be one that nobody has: with this name and MTU in
 // bytes where they are given, without marks of ours, and up or down. What is so already is left alone.
+// Where another has the name, which is an error that wraps unix.EEXIST, it gives up its own: two that came
+// back under each other's name would wait for each other for ever.
 func (n *Namespaces) Settle(now Link, name string, mtu int, up bool) error {
 	same := (name == "" || now.Name == name) && (mtu == 0 || now.MTU == mtu) && now.Alias == "" && now.group == 0 && now.Up == up
 	if same {
 		return nil
 	}
-	err := n.at(func(c *conn) error {
-		errs, err := c.do(settled(now.Index, name, mtu, up)...)
-		if err == nil && errs != nil {
-			err = cmp.Or(errs...)
-		}
-		return err
-	})
+	do := func(requests ...request) error {
+		return n.at(func(c *conn) error {
+			errs, err := c.do(requests...)
+			if err == nil && errs != nil {
+				err = cmp.Or(errs...)
+			}
+			return err
+		})
+	}
+	all := settled(now.Index, name, mtu, up)
+	err := do(all...)
+	if errors.Is(err, unix.EEXIST) {
+		aside := Change{Name: fmt.Sprint("pbaside", now.Index)}
+		err = errors.Join(err, do(all[0], newRequest(unix.RTM_SETLINK, 0, aside.parts(now.Index, 0)...)))
+	}
 	if err != nil {
 		return fmt.Errorf("have interface %q be %q again: %w", now.Name, name, err)
 	}
