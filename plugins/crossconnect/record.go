@@ -83,6 +83,7 @@ func (p *Plugin) Note(id, why string) {
 // update recomputes, publishes and tells the status of a record. p.mu is held.
 func (p *Plugin) update(id string, r *record) {
 	status := p.statusOf(id, r)
+	// The comparison by reflection is left out where it is known how it ends.
 	if status.Revision != r.status.GetRevision() || !proto.Equal(status, r.status) {
 		if r.status.GetState() != status.State || r.status.GetReason() != status.Reason {
 			p.said = append(p.said, status)

@@ -1,7 +1,6 @@
 package linux
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -140,10 +139,7 @@ func (c *conn) change(index int, requests ...request) (l Link, err error) {
 	found := false
 	get := newRequest(unix.RTM_GETLINK, 0, h)
 	get.reply = func(body []byte) { l, found = parseLink(body) }
-	errs, err := c.do(append(requests, get)...)
-	if err == nil && errs != nil {
-		err = cmp.Or(errs...)
-	}
+	err = c.all(append(requests, get)...)
 	if err == nil && !found {
 		err = ErrNoLink
 	}

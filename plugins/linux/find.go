@@ -65,18 +65,18 @@ func (n *Namespaces) lasting(ns *Namespace, pid int) (string, error) {
 	ns.ref = r.String()
 	// While ns is open its inode is nobody else's, so that a path with it leads there.
 	if leads(n.finder.path(ns.id), ns.id) {
-		return r.String(), nil
+		return ns.ref, nil
 	}
 	path := fmt.Sprintf("/proc/%d/ns/net", pid)
 	n.finder.hint(ns.id, path) // and not what a scan did not find a moment ago
 	if leads(path, ns.id) {
-		return r.String(), nil
+		return ns.ref, nil
 	}
 	found, err := n.find(r)
 	if err != nil {
 		return "", err
 	}
-	return r.String(), found.Close()
+	return ns.ref, found.Close()
 }
 
 // leads tells whether a path leads to what has this identity.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -166,12 +165,8 @@ func TestSettleWhereEachHasTheOthersName(t *testing.T) {
 	nstest.Need(t)
 	n := newNamespaces(t)
 	const a, b = "pbsettle-a", "pbsettle-b"
-	ip := func(args ...string) {
-		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-			t.Errorf("ip %v: %v: %s", args, err, out)
-		}
-	}
-	ip("link", "add", a, "type", "veth", "peer", "name", b)
+	const own = "/proc/self/ns/net"
+	nstest.Run(t, own, "ip", "link", "add", a, "type", "veth", "peer", "name", b)
 	first, err := n.OwnLink(a)
 	check(t, err)
 	second, err := n.OwnLink(b)
@@ -181,7 +176,7 @@ func TestSettleWhereEachHasTheOthersName(t *testing.T) {
 		check(t, err)
 		return l
 	}
-	t.Cleanup(func() { ip("link", "del", now(first).Name) })
+	t.Cleanup(func() { nstest.Run(t, own, "ip", "link", "del", now(first).Name) })
 
 	if err := n.Settle(first, b, 1400, true); !errors.Is(err, unix.EEXIST) {
 		t.Errorf("error %v", err)

@@ -180,10 +180,10 @@ func (n *Namespaces) Open(s string) (*Namespace, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.path != "" {
-		return n.openPath(r.path)
+	if r.path == "" {
+		return n.find(r)
 	}
-	return n.find(r)
+	return n.openPath(r.path)
 }
 
 // FromPath checks that a name, path or file:// URL leads to a namespace that may be

@@ -2,6 +2,7 @@ package linux
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -116,10 +117,13 @@ func (c *conn) do(reqs ...request) (errs []error, err error) {
 }
 
 // one sends a single request and returns its error.
-func (c *conn) one(r request) error {
-	errs, err := c.do(r)
-	if err == nil && errs != nil {
-		err = errs[0]
+func (c *conn) one(r request) error { return c.all(r) }
+
+// all is do for those who need no more than the first error.
+func (c *conn) all(reqs ...request) error {
+	errs, err := c.do(reqs...)
+	if err == nil {
+		err = cmp.Or(errs...)
 	}
 	return err
 }

@@ -1,7 +1,6 @@
 package linux
 
 import (
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -190,21 +189,15 @@ func (n *Namespaces) Settle(now Link, name string, mtu int, up bool) error {
 	if same {
 		return nil
 	}
-	do := func(requests ...request) error {
-		return n.at(func(c *conn) error {
-			errs, err := c.do(requests...)
-			if err == nil && errs != nil {
-				err = cmp.Or(errs...)
-			}
-			return err
-		})
-	}
-	all := settled(now.Index, name, mtu, up)
-	err := do(all...)
-	if errors.Is(err, unix.EEXIST) {
-		aside := Change{Name: fmt.Sprint("pbaside", now.Index)}
-		err = errors.Join(err, do(all[0], newRequest(unix.RTM_SETLINK, 0, aside.parts(now.Index, 0)...)))
-	}
+	err := n.at(func(c *conn) error {
+		requests := settled(now.Index, name, mtu, up)
+		err := c.all(requests...)
+		if errors.Is(err, unix.EEXIST) {
+			aside := Change{Name: fmt.Sprint("pbaside", now.Index)}
+			err = errors.Join(err, c.all(requests[0], newRequest(unix.RTM_SETLINK, 0, aside.parts(now.Index, 0)...)))
+		}
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("have interface %q be %q again: %w", now.Name, name, err)
 	}
@@ -276,11 +269,7 @@ func (n *Namespaces) Raise(name string, mtu int) error {
 	head := parts[0].(*nl.IfInfomsg)
 	head.Flags, head.Change = head.Flags|unix.IFF_PROMISC, head.Change|unix.IFF_PROMISC
 	err = n.at(func(c *conn) error {
-		errs, err := c.do(quiet(l.Index), newRequest(unix.RTM_SETLINK, 0, parts...))
-		if err == nil && errs != nil {
-			err = cmp.Or(errs...)
-		}
-		return err
+		return c.all(quiet(l.Index), newRequest(unix.RTM_SETLINK, 0, parts...))
 	})
 	if err != nil {
 		return fmt.Errorf("set interface %q up for a forwarder: %w", name, err)

@@ -25,7 +25,7 @@ type connection struct {
 	asked   time.Time                  // when its record came
 	orphan  *time.Timer                // runs while the agent that asked for it does not know it
 	event   *networkservice.Connection // as last told to monitors
-	told    *networkservice.Connection // conn, when they were last told
+	eventOf *networkservice.Connection // conn, when that was made of it
 	spared  bool                       // it could not be refreshed, for etcd was away
 	was     bool                       // its links were up at some time: a workload connects to its socket in its own time
 }
@@ -148,12 +148,12 @@ func (m *Manager) announce(id string, c *connection) {
 		state = networkservice.State_RESELECT_REQUESTED
 	}
 	m.durables.touch(id)
-	if c.told == c.conn && c.event.State == state {
+	if c.eventOf == c.conn && c.event.State == state {
 		return
 	}
 	e := ours(c.conn)
 	e.State = state
-	c.told = c.conn
+	c.eventOf = c.conn
 	if proto.Equal(e, c.event) {
 		return
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
 	"github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/cls"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
@@ -107,12 +106,8 @@ func (m *Manager) dialNode(node string) (*grpc.ClientConn, error) {
 		}
 		return (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	}
-	return grpc.NewClient("passthrough:///"+node, grpc.WithTransportCredentials(m.Identity.Client(node)),
-		grpc.WithContextDialer(dial), grpc.WithNoProxy(),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage)),
-		grpc.WithStaticStreamWindowSize(Window), grpc.WithStaticConnWindowSize(Window),
-		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: dialTimeout, Backoff: backoff.Config{
-			BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnect}}))
+	return grpc.NewClient("passthrough:///"+node, append(dialOptions(dialTimeout), grpc.WithTransportCredentials(m.Identity.Client(node)),
+		grpc.WithContextDialer(dial), grpc.WithNoProxy())...)
 }
 
 // dialTimeout bounds how long a node that does not answer holds up a request that has

@@ -114,11 +114,17 @@ func (l *links) dial(url string) (*grpc.ClientConn, error) {
 	if node, ok := nodeOf(url); ok {
 		return l.m.dialNode(node)
 	}
-	return grpc.NewClient(url, grpc.WithTransportCredentials(fdpass.Credentials()),
+	return grpc.NewClient(url, append(dialOptions(DefaultTimeout), grpc.WithTransportCredentials(fdpass.Credentials()))...)
+}
+
+// dialOptions are those for endpoints and for agents of other nodes; timeout is of one attempt.
+func dialOptions(timeout time.Duration) []grpc.DialOption {
+	return []grpc.DialOption{
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage)),
 		grpc.WithStaticStreamWindowSize(Window), grpc.WithStaticConnWindowSize(Window),
-		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: DefaultTimeout, Backoff: backoff.Config{
-			BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnect}}))
+		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: timeout, Backoff: backoff.Config{
+			BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnect}}),
+	}
 }
 
 func (l *links) release(k *link) {

@@ -26,7 +26,7 @@ type Metrics struct {
 	applies      prometheus.Histogram
 	calls        *prometheus.CounterVec
 	callTimes    *prometheus.HistogramVec
-	wellDone     sync.Map // wellDone by the name of the operation
+	operations   sync.Map // operation by call and result
 }
 
 // Buckets in seconds: from what a call costs to what a client waits.
@@ -81,7 +81,7 @@ func (m *Metrics) Negotiation(mechanism, outcome string) {
 // Applied counts one operation of the engine.
 func (m *Metrics) Applied(c reconcile.Call) {
 	m.applies.Observe(c.Took.Seconds())
-	result := resultOK
+	result := "ok"
 	if errors.Is(c.Err, reconcile.ErrRecreate) {
 		result = "recreate"
 	} else if c.Err != nil {
@@ -92,34 +92,27 @@ func (m *Metrics) Applied(c reconcile.Call) {
 
 // DataplaneCall counts one message to VPP that was answered, or was not.
 func (m *Metrics) DataplaneCall(message string, took time.Duration, err error) {
-	result := resultOK
+	result := "ok"
 	if err != nil {
 		result = "error"
 	}
 	m.call(message, result, took)
 }
 
-const resultOK = "ok"
-
-// wellDone are the metrics of one kind of operation on the dataplane that went well. A request
-// makes a dozen: to find them by their labels each time takes longer than to count.
-type wellDone struct {
+// operation are the metrics of one call on the dataplane with one result. A request makes a dozen
+// calls: to find these by their labels each time takes longer than to count.
+type operation struct {
 	count prometheus.Counter
 	times prometheus.Observer
 }
 
 // call counts one operation on the dataplane.
 func (m *Metrics) call(name, result string, took time.Duration) {
-	if result != resultOK {
-		m.calls.WithLabelValues(name, result).Inc()
-		m.callTimes.WithLabelValues(name).Observe(took.Seconds())
-		return
-	}
-	known, ok := m.wellDone.Load(name)
+	key := [2]string{name, result}
+	o, ok := m.operations.Load(key)
 	if !ok {
-		known, _ = m.wellDone.LoadOrStore(name, wellDone{m.calls.WithLabelValues(name, resultOK), m.callTimes.WithLabelValues(name)})
+		o, _ = m.operations.LoadOrStore(key, operation{m.calls.WithLabelValues(name, result), m.callTimes.WithLabelValues(name)})
 	}
-	w := known.(wellDone)
-	w.count.Inc()
-	w.times.Observe(took.Seconds())
+	o.(operation).count.Inc()
+	o.(operation).times.Observe(took.Seconds())
 }
