@@ -43,8 +43,8 @@ func TestDirectMemif(t *testing.T) {
 	far := lab.StartTestpmd(t, strings.Replace(lab.MemifDevice(socket), "role=client", "role=server", 1), "io")
 	lab.Eventually(t, 20*time.Second, "the endpoint's socket", func() error { _, err := os.Stat(socket); return err })
 	near := lab.StartTestpmd(t, lab.MemifDevice(socket), "io")
-	near.Command("stop")
-	near.Command("start tx_first")
+	near.Stop()
+	near.Forward("start tx_first")
 	lab.Eventually(t, 20*time.Second, "10000 packets", func() error {
 		if received, _ := far.Packets(); received < 10000 {
 			return fmt.Errorf("%d received", received)

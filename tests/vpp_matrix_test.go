@@ -162,15 +162,15 @@ func reflects(t *testing.T, a *lab.Agent, client, endpoint string) {
 	far := lab.StartTestpmd(t, endpoint, "io")
 	near := lab.StartTestpmd(t, client, "io")
 	awaitState(t, a, "c1", func(s linkStatus) bool { return s.State == "UP" })
-	near.Command("stop")
-	near.Command("start tx_first")
+	near.Stop()
+	near.Forward("start tx_first")
 	lab.Eventually(t, 20*time.Second, "10000 packets each way", func() error {
 		if rx, tx := near.Packets(); rx < 10000 || tx < 10000 {
 			return fmt.Errorf("%d received and %d sent", rx, tx)
 		}
 		return nil
 	})
-	far.Command("stop") // what is on the way ends here, or in the ring to it
+	far.Stop() // what is on the way ends here, or in the ring to it
 	lab.Eventually(t, 5*time.Second, "all packets accounted for", func() error {
 		_, sent := near.Packets()
 		received, back := far.Packets()

@@ -17,7 +17,7 @@ import (
 	"go.patchbay.dev/tests/report"
 )
 
-// Testpmd is a DPDK workload: one port over memif or virtio-user.
+// Testpmd is a DPDK workload: one port over memif or virtio-user, or two memifs.
 type Testpmd struct {
 	t       testing.TB
 	command []string
@@ -50,6 +50,21 @@ var dpdkVersion = sync.OnceValue(func() string {
 // rxonly counts, txonly and flowgen send. The test is skipped without DPDK.
 func StartTestpmd(t testing.TB, device, mode string, args ...string) *Testpmd {
 	t.Helper()
+	return startTestpmd(t, []string{device}, mode, args...)
+}
+
+// StartMemifLoop runs a workload with two memifs, ports 0 and 1, that sends out of each what
+// it has received on the other, and as yet is stopped.
+func StartMemifLoop(t testing.TB, sockets [2]string, args ...string) *Testpmd {
+	t.Helper()
+	second := strings.Replace(MemifDevice(sockets[1]), "net_memif0", "net_memif1", 1)
+	p := startTestpmd(t, []string{MemifDevice(sockets[0]), second}, "io", args...)
+	p.Stop()
+	return p
+}
+
+func startTestpmd(t testing.TB, devices []string, mode string, args ...string) *Testpmd {
+	t.Helper()
 	path, err := exec.LookPath("dpdk-testpmd")
 	if err != nil {
 		t.Skip("needs dpdk-testpmd: install it with: apt-get install dpdk-dev")
@@ -57,11 +72,15 @@ func StartTestpmd(t testing.TB, device, mode string, args ...string) *Testpmd {
 	report.Part(t, "DPDK", dpdkVersion())
 	prefix := fmt.Sprintf("pb%d", time.Now().UnixNano())
 	memory := []string{"--no-huge", "-m", "256"}
-	if strings.HasPrefix(device, "net_virtio") {
+	if strings.HasPrefix(devices[0], "net_virtio") {
 		NeedHugepages(t)
 		memory = []string{"--in-memory", "--single-file-segments", "-m", "128"}
 	}
-	args = append(append([]string{"-l", "0,1", "--vdev=" + device, "--no-pci", "--no-telemetry", "--file-prefix=" + prefix}, memory...),
+	own := []string{"-l", "0,1", "--no-pci", "--no-telemetry", "--file-prefix=" + prefix}
+	for _, d := range devices {
+		own = append(own, "--vdev="+d)
+	}
+	args = append(append(own, memory...),
 		append([]string{"--", "-i", "--forward-mode=" + mode, "--nb-cores=1", "--no-mlockall", "--total-num-mbufs=4096"}, args...)...)
 	// Into a pipe it would write by the block.
 	p := &Testpmd{t: t, command: append([]string{"stdbuf", "-oL", path}, args...)}
@@ -105,8 +124,21 @@ func (p *Testpmd) start() {
 		}()
 		_ = cmd.Wait() // killed, which is what it says
 	})
-	p.Command("start")
+	p.Forward("start")
+}
+
+// Forward has it forward, by "start" or "start tx_first".
+func (p *Testpmd) Forward(command string) {
+	p.t.Helper()
+	p.Command(command)
 	p.expect("packet forwarding")
+}
+
+// Stop ends the forwarding. It reads all that is said of it: counts, which are not the port's.
+func (p *Testpmd) Stop() {
+	p.t.Helper()
+	p.Command("stop")
+	p.expect("Done.")
 }
 
 // Command types a command.
@@ -159,10 +191,16 @@ func (p *Testpmd) Reconnect() {
 
 var packets = regexp.MustCompile(`packets: *([0-9]+)`)
 
-// Packets counts what the port has received and sent.
+// Packets counts what port 0 has received and sent.
 func (p *Testpmd) Packets() (received, sent uint64) {
 	p.t.Helper()
-	p.Command("show port stats 0")
+	return p.PacketsAt(0)
+}
+
+// PacketsAt counts what a port has received and sent.
+func (p *Testpmd) PacketsAt(port int) (received, sent uint64) {
+	p.t.Helper()
+	p.Command(fmt.Sprint("show port stats ", port))
 	read := func(what string) uint64 {
 		m := packets.FindStringSubmatch(p.expect(what))
 		if m == nil {
