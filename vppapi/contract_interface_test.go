@@ -270,6 +270,11 @@ func stats(t *testing.T, e *env) {
 	if len(counters) <= int(i) || buffers == 0 {
 		t.Errorf("%d counters, %d buffers", len(counters), buffers)
 	}
+	whileInterfacesComeAndGo(t, e, c, func() {
+		if _, buffers, err := s.Read(); err != nil || buffers == 0 {
+			t.Errorf("read while interfaces come and go: %d buffers, %v", buffers, err)
+		}
+	})
 	if os.Geteuid() == 0 {
 		name, peer := veth(t)
 		h, err := c.CreateHostIf(context.Background(), vppapi.HostIf{Name: name, MAC: [6]byte{2, 3}, Frame: 1414})
@@ -289,5 +294,36 @@ func stats(t *testing.T, e *env) {
 	ok(t, "read after a restart", err)
 	if buffers == 0 {
 		t.Error("no buffers after a restart")
+	}
+}
+
+// whileInterfacesComeAndGo calls do again and again while VPP makes and deletes interfaces.
+func whileInterfacesComeAndGo(t *testing.T, e *env, c *vppapi.Client, do func()) {
+	t.Helper()
+	came := make(chan error, 1)
+	go func() {
+		for n := range uint32(200) {
+			i, err := c.CreateMemif(context.Background(), 700+n, vppapi.Memif{Socket: filepath.Join(e.dir, fmt.Sprintf("s%d.sock", n)), MAC: [6]byte{2, 7, byte(n)}})
+			if err == nil {
+				err = c.DeleteMemif(context.Background(), i, 700+n)
+			}
+			if err != nil {
+				came <- err
+				return
+			}
+		}
+		came <- nil
+	}()
+	for times := 0; ; times++ {
+		select {
+		case err := <-came:
+			ok(t, fmt.Sprint("make interfaces, looked at ", times, " times"), err)
+			if times == 0 {
+				t.Error("it was not looked at")
+			}
+			return
+		default:
+			do()
+		}
 	}
 }

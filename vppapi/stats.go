@@ -1,9 +1,11 @@
 package vppapi
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -81,6 +83,9 @@ func (s *Stats) recent() ([]Counters, int, error) {
 	return s.last, s.free, s.lastFail
 }
 
+// busyTries is how often the segment is read while VPP changes its directory.
+const busyTries = 20
+
 // The entries that are read: one vector of every thread's counters by interface index
 // each, and the free buffers of each pool.
 var patterns = []string{"^/if/rx$", "^/if/tx$", "^/if/drops$", "^/buffer-pools/.*/available$"}
@@ -93,13 +98,7 @@ func (s *Stats) Read() (counters []Counters, buffers int, err error) {
 }
 
 func (s *Stats) read() (counters []Counters, buffers int, err error) {
-	for range 2 { // once more if VPP was restarted or its directory has changed
-		if err = s.update(); err == nil {
-			break
-		}
-		s.close()
-	}
-	if err != nil {
+	if err = s.refresh(); err != nil {
 		return nil, 0, fmt.Errorf("%w: %s: %w", ErrNoStats, s.socket, err)
 	}
 	for _, e := range s.dir.Entries {
@@ -157,6 +156,25 @@ func grow(c []Counters, n int) []Counters {
 	return c
 }
 
+// refresh is update, again where VPP changed something meanwhile or was restarted.
+func (s *Stats) refresh() (err error) {
+	again := false
+	for range busyTries {
+		switch err = s.update(); {
+		case err == nil:
+			return nil
+		case errors.Is(err, adapter.ErrStatsDataBusy):
+		case again:
+			s.close()
+			return err
+		default:
+			s.close()
+			again = true
+		}
+	}
+	return err
+}
+
 // update brings the directory up to date, or reads it for the first time.
 func (s *Stats) update() (err error) {
 	if s.client == nil {
@@ -170,12 +188,35 @@ func (s *Stats) update() (err error) {
 		s.client = client
 	}
 	if s.dir != nil {
-		if err = s.client.UpdateDir(s.dir); err == nil {
-			return nil
+		err = s.client.UpdateDir(s.dir)
+		if errors.Is(err, adapter.ErrStatsDirStale) {
+			err = s.relocate()
+		}
+		if err == nil || errors.Is(err, adapter.ErrStatsDataBusy) {
+			return err
 		}
 	}
 	s.dir, err = s.client.PrepareDir(patterns...)
 	return err
+}
+
+// relocate reads the entries after the directory has changed. They stay where they are while
+// those of interfaces come and go, and to look through all names takes milliseconds.
+func (s *Stats) relocate() error {
+	indexes := make([]uint32, len(s.dir.Entries))
+	for i, e := range s.dir.Entries {
+		indexes[i] = e.Index
+	}
+	dir, err := s.client.PrepareDirOnIndex(indexes...)
+	if err != nil {
+		return err
+	}
+	same := func(a, b adapter.StatEntry) bool { return bytes.Equal(a.Name, b.Name) }
+	if !slices.EqualFunc(dir.Entries, s.dir.Entries, same) {
+		return adapter.ErrStatsDirStale
+	}
+	s.dir = dir
+	return nil
 }
 
 // Reset forgets the segment, after VPP was restarted.
