@@ -170,7 +170,7 @@ func (c *Client) run(ctx context.Context, attempted func()) {
 		}
 		if err.Error() != said {
 			said = err.Error()
-			c.log.Warn("VPP", "err", err)
+			c.log.Warn("VPP is away", "err", err)
 		}
 		select {
 		case <-time.After(pause):
@@ -304,7 +304,10 @@ func (c *Client) setSilent(k *conn, silent bool) {
 		c.why = fmt.Errorf("%w: it has not answered for %s; see whether it is stopped or overloaded", ErrAway, k.heard().Round(time.Second))
 	}
 	c.mu.Unlock()
-	if was != silent {
-		c.log.Warn("VPP", "silent", silent)
+	switch {
+	case silent && !was:
+		c.log.Warn("VPP has stopped answering")
+	case was && !silent:
+		c.log.Info("VPP answers again")
 	}
 }

@@ -129,7 +129,7 @@ func (k *conn) read(event func(api.Message)) error {
 	for {
 		body, err := k.next()
 		if errors.Is(err, io.EOF) {
-			err = errors.New("VPP closed it")
+			err = errors.New("VPP has closed the connection")
 		}
 		if err != nil {
 			return err
