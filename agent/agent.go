@@ -52,6 +52,7 @@ type Agent struct {
 	kernel        *kernel.Mechanism
 	vpp           *vppapi.Client // nil: the dataplane is the kernel's alone
 	stats         *vppapi.Stats
+	pacer         *vppapi.Pacer
 	budget        *vppapi.Budget
 	xconnect      *xconnect.Plugin
 	tunnels       *tunnel.Room

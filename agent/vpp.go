@@ -24,6 +24,7 @@ func (a *Agent) withVPP(mechanisms []mechanism) []mechanism {
 	a.stats = vppapi.NewStats(c.StatsSocket)
 	a.budget = vppapi.NewBudget(a.vpp, a.stats, vppapi.Limits{Interfaces: c.Interfaces, VhostUsers: c.VhostPorts, Buffers: c.Buffers})
 	mode, placer := vppapi.ParseRxMode(c.RxMode), vppapi.NewPlacer(a.vpp, a.stats, c.Workers)
+	a.pacer = vppapi.NewPacer(a.vpp, a.stats)
 	a.kernel.WithVPP(a.vpp, mode, placer, a.budget.Interface)
 	a.xconnect = xconnect.New(a.vpp)
 	a.xconnect.Register(a.engine)
@@ -36,22 +37,23 @@ func (a *Agent) withVPP(mechanisms []mechanism) []mechanism {
 		Down: func(error) { a.publishOffer() },
 	})
 	return append(mechanisms,
-		memif.New(memif.Options{VPP: a.vpp, Namespaces: a.linux, RunDir: c.RunDir, RxMode: mode, Placer: placer,
+		memif.New(memif.Options{VPP: a.vpp, Namespaces: a.linux, RunDir: c.RunDir, RxMode: mode, Placer: placer, Pacer: a.pacer,
 			Prefer: memif.Sizes{Ring: c.RingSize, Buffer: c.BufferSize, Queues: c.Queues}, Room: a.budget.Interface, Log: a.log}),
-		vhostuser.New(vhostuser.Options{VPP: a.vpp, RunDir: c.RunDir, RxMode: mode, Placer: placer, Room: a.budget.VhostUser, Log: a.log}),
+		vhostuser.New(vhostuser.Options{VPP: a.vpp, RunDir: c.RunDir, RxMode: mode, Placer: placer, Pacer: a.pacer, Room: a.budget.VhostUser, Log: a.log}),
 	)
 }
 
 // resync has the engine look at a VPP that has just answered, and make what is missing.
 func (a *Agent) resync() {
+	// Before anything is made: while VPP makes much, its stats segment is hard to find one's way in.
+	if _, err := a.stats.FreeBuffers(); err != nil {
+		a.log.Warn("counters and free buffers are not known; see vpp.stats_socket, and statseg in VPP's startup.conf", "err", err)
+	}
 	a.tunnels.Look(context.Background())
 	a.bridges.look()
 	a.publishOffer()
 	if err := a.engine.Resync(context.Background(), a.vppKinds...); err != nil {
 		a.log.Debug("VPP was not looked at", "err", err)
-	}
-	if _, err := a.stats.FreeBuffers(); err != nil {
-		a.log.Warn("counters and free buffers are not known; see vpp.stats_socket, and statseg in VPP's startup.conf", "err", err)
 	}
 }
 
@@ -81,6 +83,7 @@ func (a *Agent) startVPP(ctx context.Context) error {
 		return nil
 	}
 	a.vpp.Start(ctx)
+	a.done.Go(func() { a.pacer.Run(ctx) })
 	if every := time.Duration(a.cfg.VPP.LookEvery) * time.Second; every > 0 {
 		a.done.Go(func() { a.lookAgain(ctx, every) })
 	}

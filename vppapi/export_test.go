@@ -2,6 +2,7 @@ package vppapi
 
 import (
 	"context"
+	"time"
 
 	"go.fd.io/govpp/api"
 )
@@ -20,3 +21,10 @@ func (c *Client) Ask(ctx context.Context, pairs ...Pair) error {
 
 // PlaceOf is what a Placer decides.
 var PlaceOf = place
+
+// Pace follows what comes in at an interface, as a Pacer does: Next is told how many packets
+// have come in by now, a second after the last time.
+type Pace struct{ pace }
+
+// Next is as pace.next.
+func (p *Pace) Next(packets uint64) (RxMode, bool) { return p.next(packets, time.Second) }

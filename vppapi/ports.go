@@ -15,6 +15,8 @@ type Ports struct {
 	RxMode RxMode
 	// Placer chooses who looks after those queues; nil: VPP.
 	Placer *Placer
+	// Pacer has VPP poll them while they are busy, if RxMode is Adaptive; nil: VPP sees to it.
+	Pacer *Pacer
 
 	mu    sync.Mutex
 	byTag map[string]*port
@@ -43,7 +45,7 @@ func (p *Ports) Watch(lost func(key string), changed func(id string)) {
 			if damaged {
 				lost(key)
 			} else if i.LinkUp {
-				p.arrange(i.Index)
+				p.arrange(tag, i.Index)
 			}
 			changed(idOf(tag))
 		},
@@ -51,20 +53,25 @@ func (p *Ports) Watch(lost func(key string), changed func(id string)) {
 }
 
 // arrange sees to the queues of an interface, which may just have come.
-func (p *Ports) arrange(index Index) {
+func (p *Ports) arrange(tag string, index Index) {
 	if p.Placer != nil {
 		p.Placer.Place(index)
 	}
 	if p.RxMode != DefaultMode {
-		go p.setRxMode(index)
+		go p.setRxMode(tag, index)
 	}
 }
 
-func (p *Ports) setRxMode(index Index) {
+func (p *Ports) setRxMode(tag string, index Index) {
 	if err := p.vpp.SetRxMode(context.Background(), index, p.RxMode); err != nil {
 		p.vpp.log.Debug("rx-mode was not set", "interface", index, "err", err)
+	} else if p.paced() {
+		p.Pacer.begin(tag, index)
 	}
 }
+
+// paced tells whether the Pacer has a say in the rx-mode.
+func (p *Ports) paced() bool { return p.Pacer != nil && p.RxMode == Adaptive }
 
 // Len is how many there are.
 func (p *Ports) Len() int {
@@ -108,6 +115,9 @@ func (p *Ports) all(changed func(id string)) {
 // Add notes that the interface with this tag is finished.
 func (p *Ports) Add(tag, key string) {
 	i, _ := p.vpp.Tagged(tag)
+	if i.LinkUp && p.paced() {
+		p.Pacer.adopt(tag, i.Index)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.byTag[tag] = &port{key, i.AdminUp}

@@ -94,7 +94,7 @@ func Keys() []Key {
 			Help:  "where the sockets of workloads are made",
 			field: func(c *Config) any { return &c.VPP.RunDir }},
 		{Name: "vpp.rx_mode", Default: "adaptive", check: oneOf("polling", "interrupt", "adaptive"),
-			Help:  "how VPP waits for packets of memif and vhost-user: polling, interrupt or adaptive; polling where workers have nothing else to do",
+			Help:  "how VPP waits for packets of memif and vhost-user: polling, interrupt or adaptive, which is asleep until packets come and polling while they are many",
 			field: func(c *Config) any { return &c.VPP.RxMode }},
 		{Name: "vpp.look_every", Default: 30, check: between(0, 86400),
 			Help:  "seconds between looks at tags and joins in VPP, which tells nobody when somebody else changes them; 0: only when the agent or VPP has been started",

@@ -31,6 +31,7 @@ type Options struct {
 	RunDir     string            // the sockets' directory
 	RxMode     vppapi.RxMode
 	Placer     *vppapi.Placer
+	Pacer      *vppapi.Pacer
 	Prefer     Sizes       // what a workload is told that does not say itself
 	Room       vppapi.Room // for one more interface
 	Log        *slog.Logger
@@ -54,7 +55,7 @@ func New(o Options) *Mechanism {
 		o.Room = vppapi.AnyRoom
 	}
 	m := &Mechanism{o: o, log: o.Log.With("mechanism", Type), ports: vppapi.NewPorts(o.VPP)}
-	m.ports.RxMode, m.ports.Placer = o.RxMode, o.Placer
+	m.ports.RxMode, m.ports.Placer, m.ports.Pacer = o.RxMode, o.Placer, o.Pacer
 	m.numbers.clear()
 	return m
 }

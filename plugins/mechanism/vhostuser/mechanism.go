@@ -22,6 +22,7 @@ type Options struct {
 	RunDir string // the sockets' directory
 	RxMode vppapi.RxMode
 	Placer *vppapi.Placer
+	Pacer  *vppapi.Pacer
 	Room   func(have func() int) (done func(), err error) // vppapi.Room for one more port beside those it has
 	Log    *slog.Logger
 }
@@ -40,7 +41,7 @@ func New(o Options) *Mechanism {
 		o.Room = func(func() int) (func(), error) { return vppapi.AnyRoom() }
 	}
 	m := &Mechanism{o: o, log: o.Log.With("mechanism", Type), ports: vppapi.NewPorts(o.VPP)}
-	m.ports.RxMode, m.ports.Placer = o.RxMode, o.Placer
+	m.ports.RxMode, m.ports.Placer, m.ports.Pacer = o.RxMode, o.Placer, o.Pacer
 	return m
 }
 
