@@ -32,6 +32,7 @@ func (a *Agent) withVPP(mechanisms []mechanism) []mechanism {
 	a.vpp.Watch(vppapi.Watcher{
 		Up: func() {
 			a.stats.Reset()
+			a.done.Go(a.findStats)
 			a.done.Go(a.resync)
 		},
 		Down: func(error) { a.publishOffer() },
@@ -45,15 +46,19 @@ func (a *Agent) withVPP(mechanisms []mechanism) []mechanism {
 
 // resync has the engine look at a VPP that has just answered, and make what is missing.
 func (a *Agent) resync() {
-	// Before anything is made: while VPP makes much, its stats segment is hard to find one's way in.
-	if _, err := a.stats.FreeBuffers(); err != nil {
-		a.log.Warn("counters and free buffers are not known; see vpp.stats_socket, and statseg in VPP's startup.conf", "err", err)
-	}
 	a.tunnels.Look(context.Background())
 	a.bridges.look()
 	a.publishOffer()
 	if err := a.engine.Resync(context.Background(), a.vppKinds...); err != nil {
 		a.log.Debug("VPP was not looked at", "err", err)
+	}
+}
+
+// findStats looks into the stats segment of a VPP that has just answered, before much is made:
+// while VPP makes interfaces, it is hard to find one's way in there.
+func (a *Agent) findStats() {
+	if _, err := a.stats.FreeBuffers(); err != nil {
+		a.log.Warn("counters and free buffers are not known; see vpp.stats_socket, and statseg in VPP's startup.conf", "err", err)
 	}
 }
 
