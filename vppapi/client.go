@@ -66,10 +66,10 @@ type Client struct {
 type Watcher struct {
 	Up   func()          // VPP answers; all that was known of it may have changed
 	Down func(why error) // VPP went away
-	// Link is told when an interface that has a tag came up or went down, or is gone, and
+	// Links is told when interfaces that have a tag came up or went down, or are gone, and
 	// Tagged knows; it may be told without cause.
-	Link func(tag string)
-	BFD  func() // a BFD session has come up, or gone down
+	Links func(tags []string)
+	BFD   func() // a BFD session has come up, or gone down
 }
 
 // New returns a Client that does nothing until Start.

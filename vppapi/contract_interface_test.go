@@ -117,10 +117,10 @@ type links struct {
 }
 
 func (l *links) watcher() vppapi.Watcher {
-	return vppapi.Watcher{Link: func(tag string) {
+	return vppapi.Watcher{Links: func(tags []string) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.tags = append(l.tags, tag)
+		l.tags = append(l.tags, tags...)
 	}}
 }
 

@@ -158,13 +158,14 @@ func (c *Client) Interfaces(ctx context.Context) (map[Index]Interface, error) {
 }
 
 func (c *Client) tellLinks(tags []string) {
-	for _, tag := range tags {
-		c.tell(func(w Watcher) {
-			if w.Link != nil {
-				w.Link(tag)
-			}
-		})
+	if len(tags) == 0 {
+		return
 	}
+	c.tell(func(w Watcher) {
+		if w.Links != nil {
+			w.Links(tags)
+		}
+	})
 }
 
 // event takes what VPP tells unasked. It tells what has happened to an interface, not how

@@ -36,20 +36,31 @@ func NewPorts(vpp *Client) *Ports { return &Ports{vpp: vpp, byTag: map[string]*p
 func (p *Ports) Watch(lost func(key string), changed func(id string)) {
 	p.vpp.Watch(Watcher{
 		Down: func(error) { p.all(changed) },
-		Link: func(tag string) {
-			i, there := p.vpp.Tagged(tag)
-			key, damaged, ok := p.see(tag, there, i.AdminUp)
-			if !ok {
-				return
+		Links: func(tags []string) {
+			ids := map[string]bool{} // once where both ends of a connection have changed
+			for _, tag := range tags {
+				if p.look(tag, lost) {
+					ids[idOf(tag)] = true
+				}
 			}
-			if damaged {
-				lost(key)
-			} else if i.LinkUp {
-				p.arrange(tag, i.Index)
+			for id := range ids {
+				changed(id)
 			}
-			changed(idOf(tag))
 		},
 	})
+}
+
+// look sees to an interface that has changed, and says whether it is one of these.
+func (p *Ports) look(tag string, lost func(key string)) bool {
+	i, there := p.vpp.Tagged(tag)
+	key, damaged, ok := p.see(tag, there, i.AdminUp)
+	switch {
+	case damaged:
+		lost(key)
+	case ok && i.LinkUp:
+		p.arrange(tag, i.Index)
+	}
+	return ok
 }
 
 // arrange sees to the queues of an interface, which may just have come.
