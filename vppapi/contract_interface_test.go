@@ -302,10 +302,11 @@ func whileInterfacesComeAndGo(t *testing.T, e *env, c *vppapi.Client, do func())
 	t.Helper()
 	came := make(chan error, 1)
 	go func() {
-		for n := range uint32(200) {
-			i, err := c.CreateMemif(context.Background(), 700+n, vppapi.Memif{Socket: filepath.Join(e.dir, fmt.Sprintf("s%d.sock", n)), MAC: [6]byte{2, 7, byte(n)}})
+		for range 200 {
+			n := number()
+			i, err := c.CreateMemif(context.Background(), n, vppapi.Memif{Socket: e.path(n)})
 			if err == nil {
-				err = c.DeleteMemif(context.Background(), i, 700+n)
+				err = c.DeleteMemif(context.Background(), i, n)
 			}
 			if err != nil {
 				came <- err
