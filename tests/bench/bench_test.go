@@ -6,6 +6,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -38,6 +39,9 @@ func TestMain(m *testing.M) {
 	if config := os.Getenv(leastEnv); config != "" {
 		runLeast(config)
 	}
+	if socket := os.Getenv(calledEnv); socket != "" {
+		runCalled(socket)
+	}
 	code := m.Run()
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\nmeasured\tfigure\tagainst\tratio\twanted")
@@ -49,7 +53,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func median(d []time.Duration) time.Duration {
+func median[T cmp.Ordered](d []T) T {
 	d = slices.Sorted(slices.Values(d))
 	return d[len(d)/2]
 }
@@ -145,42 +149,56 @@ func (b *bed) ask(t *testing.T, client *lab.Client) (*networkservice.Connection,
 	return conn, took
 }
 
+// figures are medians of what was measured in turn.
+type figures struct {
+	agent, least time.Duration // request to reply
+	bare, called time.Duration // the floor; with a bare gRPC call that passes a descriptor
+}
+
 // compare takes turns between the agent, the bare floor and the least agent; what they
 // connect is closed again.
-func (b *bed) compare(t *testing.T, f *floor, l *lab.Client) (agent, bare, least time.Duration) {
+func (b *bed) compare(t *testing.T, f *floor, call, l *lab.Client) figures {
 	t.Helper()
-	var agents, bares, leasts []time.Duration
-	for range rounds {
-		bares = append(bares, f.once(t))
+	var agents, bares, called, leasts []time.Duration
+	for i := range rounds {
+		once := f.once(t)
+		bares = append(bares, once)
+		ns := b.ns[i%len(b.ns)]
+		in := lab.NewRequest(t, fmt.Sprint("call", i), "fw", ns, "nsm0")
+		start := time.Now()
+		_, err := call.Pass(t.Context(), in, ns)
+		called = append(called, once+time.Since(start))
+		check(t, err)
 		leasts = append(leasts, b.turn(t, l))
 		agents = append(agents, b.turn(t, b.client))
 	}
-	return median(agents), median(bares), median(leasts)
+	return figures{median(agents), median(leasts), median(bares), median(called)}
 }
 
 func TestBench(t *testing.T) {
 	b := newBed(t)
-	f, l := newFloor(t, b.ns[0], b.ends[0].Net), newLeast(t, b.ends[0], "", "")
+	f, call, l := newFloor(t, b.ns[0], b.ends[0].Net), newCall(t), newLeast(t, b.ends[0], "", "")
 	for range 10 {
 		b.connect(t)
 	}
-	few, bare, least := b.compare(t, f, l)
+	few := b.compare(t, f, call, l)
 	table = append(table,
-		row{"request to reply, 10 live", ms(few), "floor " + ms(bare), ratio(few, bare), "≤ 1.5"},
-		row{"request to reply, 10 live", ms(few), "the least agent " + ms(least), ratio(few, least), ""},
-		row{"the least agent, 10 live", ms(least), "floor " + ms(bare), ratio(least, bare), ""})
+		row{"request to reply, 10 live", ms(few.agent), "floor " + ms(few.bare), ratio(few.agent, few.bare), "≤ 1.5"},
+		row{"request to reply, 10 live", ms(few.agent), "floor and a bare gRPC call " + ms(few.called), ratio(few.agent, few.called), ""},
+		row{"request to reply, 10 live", ms(few.agent), "the least agent " + ms(few.least), ratio(few.agent, few.least), ""},
+		row{"the least agent, 10 live", ms(few.least), "floor " + ms(few.bare), ratio(few.least, few.bare), ""})
 
 	burst(t, b)
 
 	for b.live < many {
 		b.connect(t)
 	}
-	lots, bareLots, leastLots := b.compare(t, f, l)
+	lots := b.compare(t, f, call, l)
 	table = append(table,
-		row{"request to reply, 1,000 live", ms(lots), "floor " + ms(bareLots), ratio(lots, bareLots), ""},
-		row{"request to reply, 1,000 live", ms(lots), "10 live " + ms(few), ratio(lots, few), "≤ 1.3"},
-		row{"the least agent, 1,000 live", ms(leastLots), "10 live " + ms(least), ratio(leastLots, least), ""},
-		row{"the floor itself, 1,000 live", ms(bareLots), "10 live " + ms(bare), ratio(bareLots, bare), ""})
+		row{"request to reply, 1,000 live", ms(lots.agent), "floor " + ms(lots.bare), ratio(lots.agent, lots.bare), ""},
+		row{"request to reply, 1,000 live", ms(lots.agent), "10 live " + ms(few.agent), ratio(lots.agent, few.agent), "≤ 1.3"},
+		row{"the least agent, 1,000 live", ms(lots.least), "10 live " + ms(few.least), ratio(lots.least, few.least), ""},
+		row{"the floor itself, 1,000 live", ms(lots.bare), "10 live " + ms(few.bare), ratio(lots.bare, few.bare), ""})
 
 	idle(t, b)
 	restart(t, b)

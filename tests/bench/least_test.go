@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -70,12 +68,7 @@ func newLeast(t *testing.T, e *lab.Endpoint, vpp, runDir string) *lab.Client {
 	config := leastConfig{dir, e.Socket(), vpp, runDir}
 	text, err := json.Marshal(config)
 	check(t, err)
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), leastEnv+"="+string(text))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.Stderr = os.Stderr
-	check(t, cmd.Start())
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	startSelf(t, leastEnv, string(text))
 	cc, err := dialFDs(config.socket())
 	check(t, err)
 	t.Cleanup(func() { cc.Close() })

@@ -15,15 +15,17 @@ import (
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
 
 	"go.patchbay.dev/plugins/store"
+	"go.patchbay.dev/tests/lab"
 	"go.patchbay.dev/vppapi"
 	"go.patchbay.dev/vppapi/vpptest"
 )
 
-// vppFloor makes memif–memif connections bare: one durable put, then what VPP must be
-// asked for in the two rounds that depend on each other, each at once.
+// vppFloor makes memif–memif connections bare: one gRPC call over a unix socket, one durable
+// put, then what VPP must be asked for in the two rounds that depend on each other, each at once.
 type vppFloor struct {
 	vpp   *vppapi.Client
 	store *store.Store
+	call  *lab.Client
 	dir   string
 	n     uint32
 }
@@ -32,7 +34,7 @@ func newVPPFloor(t *testing.T, v *vpptest.VPP) *vppFloor {
 	t.Helper()
 	s, err := store.Open(t.Context(), store.Config{DataDir: t.TempDir()})
 	check(t, err)
-	f := &vppFloor{vpp: dial(t, v, "floor"), store: s, dir: inMemory(t), n: 1 << 20}
+	f := &vppFloor{vpp: dial(t, v, "floor"), store: s, call: newCall(t), dir: inMemory(t), n: 1 << 20}
 	t.Cleanup(func() { s.Close() })
 	return f
 }
@@ -105,17 +107,22 @@ func both(f func(i int) error) error {
 	return errs[1]
 }
 
-// once is one connection done bare. What it makes is undone outside the measurement.
-func (f *vppFloor) once(t *testing.T) time.Duration {
+// once is one connection done bare: all of it, and without the call. What it makes is undone
+// outside the measurement.
+func (f *vppFloor) once(t *testing.T) (all, uncalled time.Duration) {
 	t.Helper()
 	f.n += 2
+	in := lab.MemifRequest(fmt.Sprint("floor", f.n), "fw")
 	start := time.Now()
+	_, err := f.call.Request(t.Context(), in)
+	check(t, err)
+	answered := time.Now()
 	f.put(t)
 	ports, err := f.connect(f.n)
-	took := time.Since(start)
+	all, uncalled = time.Since(start), time.Since(answered)
 	check(t, err)
 	check(t, f.remove(ports))
-	return took
+	return all, uncalled
 }
 
 // remove undoes connect.
