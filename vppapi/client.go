@@ -170,7 +170,7 @@ func (c *Client) run(ctx context.Context, attempted func()) {
 		}
 		if err.Error() != said {
 			said = err.Error()
-			c.log.Warn("VPP is away", "err", err)
+			c.log.Warn("VPP cannot be called", "err", err)
 		}
 		select {
 		case <-time.After(pause):
