@@ -19,6 +19,13 @@ func (c *Client) Ask(ctx context.Context, pairs ...Pair) error {
 	return c.call(ctx, calls...)
 }
 
+// Idle tells whether all are placed that were to be.
+func (p *Placer) Idle() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.running
+}
+
 // PlaceOf is what a Placer decides.
 var PlaceOf = place
 
