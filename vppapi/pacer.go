@@ -2,7 +2,6 @@ package vppapi
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 )
@@ -73,8 +72,9 @@ func (p *Pacer) adopt(tag string, at Index) {
 	}
 }
 
+// look has VPP change the modes of those interfaces whose traffic asks for it.
 func (p *Pacer) look(ctx context.Context) {
-	if !p.adopted(ctx) {
+	if p.idle() || p.learn(ctx) != nil {
 		return
 	}
 	for at, mode := range p.changes() {
@@ -84,9 +84,15 @@ func (p *Pacer) look(ctx context.Context) {
 	}
 }
 
-// adopted finds out which of the adopted interfaces VPP polls, and whether there are any
-// interfaces that can be looked at.
-func (p *Pacer) adopted(ctx context.Context) bool {
+// idle tells whether there is nothing to look at.
+func (p *Pacer) idle() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.paces) == 0
+}
+
+// learn finds out which of the adopted interfaces VPP polls.
+func (p *Pacer) learn(ctx context.Context) error {
 	p.mu.Lock()
 	var unknown []*pace
 	for _, a := range p.paces {
@@ -94,22 +100,24 @@ func (p *Pacer) adopted(ctx context.Context) bool {
 			unknown = append(unknown, a)
 		}
 	}
-	some := len(p.paces) > 0
 	p.mu.Unlock()
 	if unknown == nil {
-		return some
+		return nil
 	}
 	queues, err := p.vpp.Queues(ctx, All)
 	if err != nil {
-		return false
+		return err
+	}
+	polled := map[Index]bool{}
+	for _, q := range queues {
+		polled[q.At] = polled[q.At] || q.Mode == Polling
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, a := range unknown {
-		a.adopted = false
-		a.polled = slices.ContainsFunc(queues, func(q Queue) bool { return q.At == a.at && q.Mode == Polling })
+		a.adopted, a.polled = false, polled[a.at]
 	}
-	return true
+	return nil
 }
 
 // changes are the interfaces whose mode is to change.
