@@ -25,7 +25,10 @@ type exchange struct {
 	detail  func(body []byte) // takes one detail of a dump
 	fine    []Error           // refusals that mean that all is well already
 	ended   func()            // run by the goroutine that reads, once all is well; nil: nothing
-	err     error
+
+	answered bool
+	took     time.Duration // until it was answered
+	err      error
 }
 
 // after has f run before anything that VPP says later is looked at.
@@ -67,16 +70,25 @@ func dump[D any, P interface {
 type pending struct {
 	x    *exchange
 	last bool // what comes ends the exchange; else it is a detail
-	err  error
-	done chan<- *pending
+	of   *batch
+}
+
+// batch is the exchanges of one call. It is guarded by conn.mu.
+type batch struct {
+	began time.Time
+	left  int           // that are not answered
+	done  chan struct{} // closed by the last answer: who waits is woken once
 }
 
 func (p *pending) finish(err error) {
-	p.err = p.x.well(err)
-	if p.err == nil && p.x.ended != nil {
-		p.x.ended()
+	x, b := p.x, p.of
+	x.answered, x.took, x.err = true, time.Since(b.began), x.well(err)
+	if x.err == nil && x.ended != nil {
+		x.ended()
 	}
-	p.done <- p
+	if b.left--; b.left == 0 {
+		close(b.done)
+	}
 }
 
 // call sends requests in one write and waits for all answers: what VPP does for them, it
@@ -99,35 +111,34 @@ func (c *Client) call(ctx context.Context, exchanges ...*exchange) error {
 func (c *Client) exchange(ctx context.Context, k *conn, exchanges ...*exchange) error {
 	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
 	defer cancel()
-	began := time.Now()
-	done := make(chan *pending, len(exchanges))
-	contexts, err := c.send(ctx, k, exchanges, done)
-	for range exchanges {
-		if err != nil {
-			break
-		}
+	b := &batch{began: time.Now(), left: len(exchanges), done: make(chan struct{})}
+	contexts, err := c.send(ctx, k, exchanges, b)
+	if err == nil {
 		select {
-		case p := <-done:
-			c.finished(p, time.Since(began))
+		case <-b.done:
 		case <-ctx.Done():
 			err = fmt.Errorf("VPP has not answered in time: %w", ctx.Err())
 		}
 	}
 	if err != nil {
-		k.forget(contexts)
-		name := exchanges[0].request.GetMessageName()
-		c.o.OnCall(name, time.Since(began), err)
-		return fmt.Errorf("%s: %w", name, err)
+		k.forget(contexts) // nobody writes to the exchanges any more
 	}
 	var errs []error
 	for _, x := range exchanges {
-		errs = append(errs, x.err)
+		if x.answered {
+			errs = append(errs, c.finished(x))
+		}
+	}
+	if err != nil {
+		name := exchanges[0].request.GetMessageName()
+		c.o.OnCall(name, time.Since(b.began), err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	return errors.Join(errs...)
 }
 
 // send encodes and writes the requests and notes who waits for what.
-func (c *Client) send(ctx context.Context, k *conn, exchanges []*exchange, done chan<- *pending) (contexts []uint32, err error) {
+func (c *Client) send(ctx context.Context, k *conn, exchanges []*exchange, b *batch) (contexts []uint32, err error) {
 	var (
 		waiting []*pending
 		data    []byte
@@ -144,9 +155,9 @@ func (c *Client) send(ctx context.Context, k *conn, exchanges []*exchange, done 
 		if c.o.Trace != nil {
 			c.o.Trace(x.request)
 		}
-		add(&pending{x: x, last: x.reply != nil, done: done}, x.request)
+		add(&pending{x: x, last: x.reply != nil, of: b}, x.request)
 		if x.reply == nil {
-			add(&pending{x: x, last: true, done: done}, &memclnt.ControlPing{})
+			add(&pending{x: x, last: true, of: b}, &memclnt.ControlPing{})
 		}
 	}
 	if err == nil {
@@ -159,15 +170,14 @@ func (c *Client) send(ctx context.Context, k *conn, exchanges []*exchange, done 
 	return contexts, k.send(data, deadline)
 }
 
-// finished notes what has become of an exchange.
-func (c *Client) finished(p *pending, took time.Duration) {
-	x := p.x
-	x.err = p.err
+// finished tells what has become of an exchange, and names it in its error.
+func (c *Client) finished(x *exchange) error {
 	name := x.request.GetMessageName()
-	c.o.OnCall(name, took, x.err)
+	c.o.OnCall(name, x.took, x.err)
 	if x.err != nil {
-		x.err = fmt.Errorf("%s: %w", name, x.err)
+		return fmt.Errorf("%s: %w", name, x.err)
 	}
+	return nil
 }
 
 // reserve gives the first of so many contexts.
