@@ -475,3 +475,24 @@ func TestNoStatsSegment(t *testing.T) {
 		t.Errorf("the log grows:\n%s", more)
 	}
 }
+
+// The connection to a VPP that goes on with all that it holds may end: the statuses say so, and that all is well
+// again as soon as it is.
+func TestTheConnectionToVPPIsCut(t *testing.T) {
+	socket := fakeSocket(t)
+	v := startFake(t, socket, vppfake.Without(vppapi.TapPlugin))
+	a := lab.StartAgent(t, onSocket(socket, "vpp")...)
+	connectEnds(t, a, "c1", "ETHERNET", 0, memifEnd()(t), memifEnd()(t))
+	for _, side := range []string{"client", "endpoint"} {
+		if err := v.SetLink("patchbay:c1:"+side, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	awaitState(t, a, "c1", func(s linkStatus) bool { return s.State == "UP" })
+	v.Strike(1, vppfake.Cut, false)
+	connectEnds(t, a, "c2", "ETHERNET", 0, memifEnd()(t), memifEnd()(t)) // its status is written after that of c1
+	if !v.Struck() {
+		t.Fatal("the connection was not cut")
+	}
+	awaitState(t, a, "c1", func(s linkStatus) bool { return s.State == "UP" })
+}

@@ -224,12 +224,12 @@ const gather = 5 * time.Millisecond
 // as soon as it answers.
 const again = 100 * time.Millisecond
 
-// joined tells the watchers of interfaces that a call has just finished and whose link is up
-// already: of that VPP may tell before it answers, or not at all. Of the others it will tell.
+// joined tells the watchers of interfaces that a call has just finished: of a link that is up
+// already VPP may tell before it answers, or not at all.
 func (c *Client) joined(indexes ...Index) {
 	var tags []string
 	for _, index := range indexes {
-		if i, ok := c.At(index); ok && i.Tag != "" && i.LinkUp {
+		if i, ok := c.At(index); ok && i.Tag != "" {
 			tags = append(tags, i.Tag)
 		}
 	}

@@ -24,8 +24,10 @@ type Ports struct {
 
 // port is one interface.
 type port struct {
-	key string // of the engine's value
-	up  bool   // it was seen up: until it is joined it is not
+	key  string // of the engine's value
+	up   bool   // it was seen up: until it is joined it is not
+	told bool   // how its link is
+	link bool   // it was told to be up
 }
 
 // NewPorts returns an empty set.
@@ -35,7 +37,8 @@ func NewPorts(vpp *Client) *Ports { return &Ports{vpp: vpp, byTag: map[string]*p
 // and changed of connections of which a link came up or went down. Before Client.Start.
 func (p *Ports) Watch(lost func(key string), changed func(id string)) {
 	p.vpp.Watch(Watcher{
-		Down: func(error) { p.all(changed) },
+		Up:   func() { p.back(changed) },
+		Down: func(error) { p.away(changed) },
 		Links: func(tags []string) {
 			ids := map[string]bool{} // once where both ends of a connection have changed
 			for _, tag := range tags {
@@ -50,17 +53,17 @@ func (p *Ports) Watch(lost func(key string), changed func(id string)) {
 	})
 }
 
-// look sees to an interface that has changed, and says whether it is one of these.
-func (p *Ports) look(tag string, lost func(key string)) bool {
-	i, there := p.vpp.Tagged(tag)
-	key, damaged, ok := p.see(tag, there, i.AdminUp)
+// look sees to an interface that may have changed, and says whether that is news: most of what
+// VPP tells is that an interface is there which was just made.
+func (p *Ports) look(tag string, lost func(key string)) (news bool) {
+	s := p.see(tag)
 	switch {
-	case damaged:
-		lost(key)
-	case ok && i.LinkUp:
-		p.arrange(tag, i.Index)
+	case s.damaged:
+		lost(s.key)
+	case s.now.LinkUp:
+		p.arrange(tag, s.now.Index)
 	}
-	return ok
+	return s.damaged || s.news
 }
 
 // arrange sees to the queues of an interface, which may just have come.
@@ -97,41 +100,70 @@ func idOf(tag string) string {
 	return rest[:max(strings.LastIndexByte(rest, ':'), 0)]
 }
 
-// see notes how an interface is now and says whether somebody has damaged it.
-func (p *Ports) see(tag string, there, up bool) (key string, damaged, ok bool) {
+// seen is what became of an interface.
+type seen struct {
+	key     string
+	now     Interface
+	damaged bool // by somebody
+	news    bool // its link is not as it was told
+}
+
+// see notes how an interface is now; nothing, if it is none of these. It is asked for under the
+// lock, so that what is noted last is what was last.
+func (p *Ports) see(tag string) (s seen) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	i, ok := p.byTag[tag]
 	if !ok {
-		return "", false, false
+		return s
 	}
-	damaged = !there || (i.up && !up)
-	i.up = i.up || up
-	return i.key, damaged, true
+	now, there := p.vpp.Tagged(tag)
+	s = seen{key: i.key, now: now, damaged: !there || (i.up && !now.AdminUp), news: !i.told || i.link != now.LinkUp}
+	i.up, i.told, i.link = i.up || now.AdminUp, true, now.LinkUp
+	return s
 }
 
-// all tells of every connection.
-func (p *Ports) all(changed func(id string)) {
+// away tells of every connection that its interfaces are not there.
+func (p *Ports) away(changed func(id string)) {
+	p.each(changed, func(tag string, i *port) bool {
+		i.told = false
+		return true
+	})
+}
+
+// back tells of those that are there after all: VPP was not restarted.
+func (p *Ports) back(changed func(id string)) {
+	p.each(changed, func(tag string, i *port) bool {
+		_, there := p.vpp.Tagged(tag)
+		return there
+	})
+}
+
+// each tells of the connections of which is holds.
+func (p *Ports) each(changed func(id string), is func(tag string, i *port) bool) {
+	ids := map[string]bool{}
 	p.mu.Lock()
-	var ids []string
-	for tag := range p.byTag {
-		ids = append(ids, idOf(tag))
+	for tag, i := range p.byTag {
+		if is(tag, i) {
+			ids[idOf(tag)] = true
+		}
 	}
 	p.mu.Unlock()
-	for _, id := range ids {
+	for id := range ids {
 		changed(id)
 	}
 }
 
-// Add notes that the interface with this tag is finished.
+// Add notes that the interface with this tag is finished. How its link is, is told when it is
+// joined, or with what its connection comes to.
 func (p *Ports) Add(tag, key string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	i, _ := p.vpp.Tagged(tag)
 	if i.LinkUp && p.paced() {
 		p.Pacer.adopt(tag, i.Index)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.byTag[tag] = &port{key, i.AdminUp}
+	p.byTag[tag] = &port{key: key, up: i.AdminUp}
 }
 
 // Drop notes that an interface is about to be deleted.
