@@ -124,6 +124,12 @@ func (l *links) watcher() vppapi.Watcher {
 	}}
 }
 
+func (l *links) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tags = nil
+}
+
 func (l *links) told(tag string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

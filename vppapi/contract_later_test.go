@@ -6,6 +6,9 @@ import (
 	"testing"
 	"time"
 
+	interfaces "go.fd.io/govpp/binapi/interface"
+	"go.fd.io/govpp/binapi/interface_types"
+
 	"go.patchbay.dev/vppapi"
 	"go.patchbay.dev/vppapi/vppfake"
 )
@@ -55,6 +58,36 @@ func finishLater(t *testing.T, e *env) {
 			}
 		})
 	}
+}
+
+// Of a new interface VPP tells that it is there; that is no reason to look at it before it is
+// joined. That somebody has deleted it is.
+func unjoined(t *testing.T, e *env) {
+	var l links
+	c, other := e.client(t, watch(l.watcher())), e.client(t)
+	seen := fmt.Sprintf("patchbay:seen%d:0", number())
+	e.memif(t, c, seen)
+	soon(t, "one that is joined is looked at", func() bool { return l.told(seen) })
+	l.forget()
+	var tags []string
+	var last vppapi.Index
+	var socket uint32
+	for range 50 {
+		last, socket = e.memif(t, c, "")
+		tags = append(tags, fmt.Sprintf("patchbay:unjoined%d:0", socket))
+		c.Later(last, vppapi.MemifName(socket), vppapi.Setup{Tag: tags[len(tags)-1]})
+	}
+	i, _ := c.Tagged(seen)
+	ok(t, "set down", other.Ask(t.Context(), vppapi.Pair{
+		Request: &interfaces.SwInterfaceSetFlags{SwIfIndex: interface_types.InterfaceIndex(i.Index)}, Reply: &interfaces.SwInterfaceSetFlagsReply{}}))
+	soon(t, "what came after them is told", func() bool { return l.told(seen) })
+	for _, tag := range tags {
+		if l.told(tag) {
+			t.Errorf("%s was looked at", tag)
+		}
+	}
+	ok(t, "delete by another", other.DeleteMemif(t.Context(), last, socket))
+	soon(t, "it is gone", func() bool { _, there := c.Tagged(tags[len(tags)-1]); return !there })
 }
 
 // VPP is made to have room for many memif interfaces, and has none of them afterwards.

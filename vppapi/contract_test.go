@@ -39,6 +39,7 @@ func contract(t *testing.T, e *env) {
 		{"finishing may be repeated", finish},
 		{"finishing what is not there", finishAbsent},
 		{"finishing is left for later", finishLater},
+		{"what is not joined yet is not looked at", unjoined},
 		{"room for many memifs", reserve},
 		{"rx-modes", rxModes},
 		{"tags are found without asking", tags},

@@ -20,11 +20,17 @@ type inventory struct {
 	byIndex map[Index]*Interface
 	unsure  map[Index]bool  // events told of these; to be looked at
 	looking bool            // somebody does
-	later   map[Index]Setup // what is still to be done to new interfaces, see Client.Later
+	later   map[Index]*rest // what is still to be done to new interfaces, see Client.Later
+}
+
+// rest is what was left for later.
+type rest struct {
+	Setup
+	taken bool // by the call that joins it
 }
 
 func (v *inventory) init() {
-	v.byTag, v.byIndex, v.unsure, v.later = map[string]Index{}, map[Index]*Interface{}, map[Index]bool{}, map[Index]Setup{}
+	v.byTag, v.byIndex, v.unsure, v.later = map[string]Index{}, map[Index]*Interface{}, map[Index]bool{}, map[Index]*rest{}
 }
 
 func (v *inventory) clear() {
@@ -45,7 +51,7 @@ func (v *inventory) learn(all map[Index]Interface) (changed []string) {
 	byTag, byIndex := v.byTag, v.byIndex
 	v.byTag, v.byIndex = make(map[string]Index, len(byTag)), make(map[Index]*Interface, len(all))
 	for _, i := range all {
-		if known := byIndex[i.Index]; known != nil && i.Tag == "" && v.later[i.Index].Tag != "" {
+		if known := byIndex[i.Index]; known != nil && i.Tag == "" && v.later[i.Index] != nil {
 			i = *known
 		}
 		v.byIndex[i.Index] = &i
@@ -105,7 +111,7 @@ func (c *Client) Later(index Index, name string, s Setup) {
 	c.inv.drop(index)
 	c.inv.byIndex[index] = &Interface{Index: index, Name: name, Tag: s.Tag}
 	c.inv.byTag[s.Tag] = index
-	c.inv.later[index] = s
+	c.inv.later[index] = &rest{Setup: s}
 }
 
 // take gives what was left for later. It stays so until VPP shows the tag.
@@ -113,7 +119,11 @@ func (v *inventory) take(index Index) (Setup, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	s, ok := v.later[index]
-	return s, ok
+	if !ok {
+		return Setup{}, false
+	}
+	s.taken = true
+	return s.Setup, true
 }
 
 // Tagged is the interface that has a tag, as VPP told last; nothing is asked.
@@ -176,7 +186,7 @@ func (c *Client) tellLinks(tags []string) {
 func (c *Client) event(m api.Message) {
 	switch e := m.(type) {
 	case *interfaces.SwInterfaceEvent:
-		if c.inv.doubt(Index(e.SwIfIndex)) {
+		if c.inv.doubt(Index(e.SwIfIndex), e.Deleted) {
 			c.done.Go(c.look)
 		}
 	case *bfd.BfdUDPSessionEvent:
@@ -189,11 +199,15 @@ func (c *Client) event(m api.Message) {
 }
 
 // doubt notes that an interface is to be looked at and says whether somebody must begin.
-// Those that have no tag, or are new, concern nobody.
-func (v *inventory) doubt(index Index) (begin bool) {
+// Those that have no tag concern nobody, nor do new ones, until they are joined, unless they
+// are gone: the call that joins them looks.
+func (v *inventory) doubt(index Index, deleted bool) (begin bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if i := v.byIndex[index]; i == nil || i.Tag == "" {
+		return false
+	}
+	if rest := v.later[index]; rest != nil && !rest.taken && !deleted {
 		return false
 	}
 	v.unsure[index] = true
@@ -267,7 +281,7 @@ func (c *Client) look() {
 			case <-time.After(again): // it hangs, or it has gone and the inventory with it
 			}
 			for index := range tags {
-				c.inv.doubt(index)
+				c.inv.doubt(index, true)
 			}
 			continue
 		}
