@@ -50,6 +50,7 @@ type Client struct {
 	done sync.WaitGroup
 
 	growth sync.RWMutex // see ReserveMemifs
+	first  first        // see HoldSetups
 
 	mu       sync.Mutex
 	conn     *conn // nil: away

@@ -3,6 +3,7 @@ package vppapi_test
 import (
 	"fmt"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -124,4 +125,22 @@ func reserve(t *testing.T, e *env) {
 func TestTheListOfMemifsGrowsWhenVPPHasLooked(t *testing.T) {
 	e := onFake(t, vppfake.Look(5*time.Millisecond))
 	ok(t, "reserve", e.client(t).ReserveMemifs(t.Context(), 1, e.path(1), 150))
+}
+
+// So it does when all that is on record is made at once: the first is alone.
+func TestTheFirstMemifIsMadeAlone(t *testing.T) {
+	e := onFake(t, vppfake.Look(5*time.Millisecond))
+	c := e.client(t)
+	release := c.HoldSetups()
+	var wg sync.WaitGroup
+	for range 150 {
+		n := number()
+		wg.Go(func() {
+			if _, err := c.CreateMemif(t.Context(), n, vppapi.Memif{Socket: e.path(n)}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	release()
 }

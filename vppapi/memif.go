@@ -54,7 +54,7 @@ func (c *Client) CreateMemif(ctx context.Context, socket uint32, m Memif) (Index
 		mode = memif.MEMIF_MODE_API_IP
 	}
 	reply := &memif.MemifCreateV2Reply{}
-	err := c.call(ctx,
+	err := c.makeMemif(ctx,
 		one(&memif.MemifSocketFilenameAddDelV2{IsAdd: true, SocketID: socket, SocketFilename: m.Socket}, &memif.MemifSocketFilenameAddDelV2Reply{}),
 		one(&memif.MemifCreateV2{
 			Role: memif.MEMIF_ROLE_API_MASTER, Mode: mode, SocketID: socket,

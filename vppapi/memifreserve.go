@@ -53,10 +53,35 @@ func (c *Client) ReserveMemifs(ctx context.Context, socket uint32, path string, 
 
 // HoldSetups has nothing be set up until release is called. What is made meanwhile makes
 // the list grow without anybody looking through it: VPP looks at the first interface of all,
-// which is alone, and again 3 s later.
+// which is made alone, and again 3 s later.
 func (c *Client) HoldSetups() (release func()) {
 	c.growth.Lock()
+	c.first.Lock()
+	defer c.first.Unlock()
+	c.first.due = true
 	return sync.OnceFunc(c.growth.Unlock)
+}
+
+// first is the interface that VPP looks at when it is made, with a pause where VPP is slow.
+type first struct {
+	sync.Mutex
+	due bool
+}
+
+// makeMemif makes an interface, the first after HoldSetups alone.
+func (c *Client) makeMemif(ctx context.Context, calls ...*exchange) error {
+	c.first.Lock()
+	if !c.first.due {
+		c.first.Unlock()
+		return c.call(ctx, calls...)
+	}
+	defer c.first.Unlock()
+	err := c.call(ctx, calls...)
+	if err == nil {
+		c.first.due = false
+		time.Sleep(pass)
+	}
+	return err
 }
 
 // DropMemifs deletes all interfaces of a socket, and the socket. What is not there is no error.
