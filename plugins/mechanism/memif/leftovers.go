@@ -73,6 +73,11 @@ func (d descriptor) leftovers(found []reconcile.Found[Memif], sockets map[uint32
 // young is a directory that somebody may be about to fill.
 const young = 10 * time.Second
 
+func old(dir os.DirEntry) bool {
+	info, err := dir.Info()
+	return err == nil && time.Since(info.ModTime()) > young
+}
+
 // files yields the names of the sockets that a connection's directory has, or may have had.
 func (m *Mechanism) files() iter.Seq[string] {
 	return func(yield func(string) bool) {
@@ -83,10 +88,8 @@ func (m *Mechanism) files() iter.Seq[string] {
 		for _, d := range dirs {
 			dir := filepath.Join(m.o.RunDir, d.Name())
 			entries, err := os.ReadDir(dir)
-			if info, e := d.Info(); err == nil && e == nil && len(entries) == 0 && time.Since(info.ModTime()) > young {
-				if !yield(filepath.Join(dir, fileOf(models.EndpointSide))) {
-					return
-				}
+			if err == nil && len(entries) == 0 && old(d) && !yield(filepath.Join(dir, fileOf(models.EndpointSide))) {
+				return
 			}
 			for _, e := range entries {
 				if !yield(filepath.Join(dir, strings.TrimSuffix(e.Name(), noteSuffix))) {
