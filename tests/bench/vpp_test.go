@@ -200,7 +200,7 @@ func (b *vppBed) restartAgent(t *testing.T) {
 func (b *vppBed) restore(t *testing.T) {
 	t.Helper()
 	var ours, bares []time.Duration
-	for range 5 {
+	for range 9 {
 		b.vpp.Kill()
 		b.vpp.Restart()
 		start := time.Now()
