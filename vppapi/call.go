@@ -109,6 +109,9 @@ func (c *Client) call(ctx context.Context, exchanges ...*exchange) error {
 }
 
 func (c *Client) exchange(ctx context.Context, k *conn, exchanges ...*exchange) error {
+	if len(exchanges) == 0 {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
 	defer cancel()
 	b := &batch{began: time.Now(), left: len(exchanges), done: make(chan struct{})}

@@ -39,6 +39,7 @@ func order(t *testing.T, e *env) {
 			t.Errorf("%d: %d, not %d", i, replies[i].Retval, want)
 		}
 	}
+	ok(t, "nothing to ask", c.Ask(t.Context()))
 }
 
 func many(t *testing.T, e *env) {
