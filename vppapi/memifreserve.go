@@ -30,17 +30,15 @@ func (c *Client) ReserveMemifs(ctx context.Context, socket uint32, path string, 
 	time.Sleep(pass) // nothing tells when the last look has ended
 	err := c.call(ctx, one(&memif.MemifSocketFilenameAddDelV2{IsAdd: true, SocketID: socket, SocketFilename: path}, &memif.MemifSocketFilenameAddDelV2Reply{}))
 	var made []*memif.MemifCreateV2Reply
+	c.expectFirst()
 	for batch := 1; len(made) < n && err == nil; batch = 64 {
-		if len(made) == 1 {
-			time.Sleep(pass) // the first interface of all makes VPP look, with a pause where it is slow: the list must not grow in that
-		}
 		calls := []*exchange{}
 		for range min(n-len(made), batch) {
 			reply := &memif.MemifCreateV2Reply{}
 			calls = append(calls, one(&memif.MemifCreateV2{Role: memif.MEMIF_ROLE_API_MASTER, Mode: memif.MEMIF_MODE_API_IP, ID: uint32(len(made)), SocketID: socket}, reply))
 			made = append(made, reply)
 		}
-		err = c.call(ctx, append(calls, one(&memclnt.ControlPing{}, &memclnt.ControlPingReply{}))...)
+		err = c.makeMemif(ctx, append(calls, one(&memclnt.ControlPing{}, &memclnt.ControlPingReply{}))...)
 	}
 	var indexes []Index
 	for _, m := range made {
@@ -56,19 +54,25 @@ func (c *Client) ReserveMemifs(ctx context.Context, socket uint32, path string, 
 // which is made alone, and again 3 s later.
 func (c *Client) HoldSetups() (release func()) {
 	c.growth.Lock()
-	c.first.Lock()
-	defer c.first.Unlock()
-	c.first.due = true
+	c.expectFirst()
 	return sync.OnceFunc(c.growth.Unlock)
 }
 
-// first is the interface that VPP looks at when it is made, with a pause where VPP is slow.
+// first is the interface that makes VPP look, with a pause where it is slow: the list must
+// not grow in that.
 type first struct {
 	sync.Mutex
-	due bool
+	due bool // it may be the next that is made
 }
 
-// makeMemif makes an interface, the first after HoldSetups alone.
+// expectFirst has the next interface be made alone.
+func (c *Client) expectFirst() {
+	c.first.Lock()
+	defer c.first.Unlock()
+	c.first.due = true
+}
+
+// makeMemif makes interfaces by calls; while the first may be among them, nobody else does.
 func (c *Client) makeMemif(ctx context.Context, calls ...*exchange) error {
 	c.first.Lock()
 	if !c.first.due {
@@ -79,7 +83,7 @@ func (c *Client) makeMemif(ctx context.Context, calls ...*exchange) error {
 	err := c.call(ctx, calls...)
 	if err == nil {
 		c.first.due = false
-		time.Sleep(pass)
+		time.Sleep(pass) // nothing tells when the look has ended
 	}
 	return err
 }

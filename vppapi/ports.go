@@ -125,7 +125,7 @@ func (p *Ports) see(tag string) (s seen) {
 
 // away tells of every connection that its interfaces are not there.
 func (p *Ports) away(changed func(id string)) {
-	p.each(changed, func(tag string, i *port) bool {
+	p.each(changed, func(_ string, i *port) bool {
 		i.told = false
 		return true
 	})
@@ -133,7 +133,7 @@ func (p *Ports) away(changed func(id string)) {
 
 // back tells of those that are there after all: VPP was not restarted.
 func (p *Ports) back(changed func(id string)) {
-	p.each(changed, func(tag string, i *port) bool {
+	p.each(changed, func(tag string, _ *port) bool {
 		_, there := p.vpp.Tagged(tag)
 		return there
 	})

@@ -73,6 +73,7 @@ func (d descriptor) leftovers(found []reconcile.Found[Memif], sockets map[uint32
 // young is a directory that somebody may be about to fill.
 const young = 10 * time.Second
 
+// old tells whether a directory has been as it is for long enough.
 func old(dir os.DirEntry) bool {
 	info, err := dir.Info()
 	return err == nil && time.Since(info.ModTime()) > young
