@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,6 +13,10 @@ import (
 // listenBuffer is the room for events that wait to be read: some thousand interfaces
 // that come or go at once.
 const listenBuffer = 8 << 20
+
+// gather is how long events are left to gather before they are read: the kernel tells of each step
+// that makes an interface, and who makes it is not to wait for the agent to hear of it.
+const gather = 2 * time.Millisecond
 
 // A Subscriber is told what happens to interfaces, one event after another, and must
 // not block. Every field may be nil.
@@ -90,13 +95,20 @@ func (l *listener) run(n *Namespaces) error {
 	for {
 		var size, oobSize int
 		var failed error
+		waited := false
 		err := raw.Read(func(fd uintptr) bool {
+			if waited {
+				return true
+			}
 			size, oobSize, _, _, failed = unix.Recvmsg(int(fd), buf, oob, 0)
-			return failed != unix.EAGAIN
+			waited = failed == unix.EAGAIN
+			return !waited
 		})
 		switch {
 		case err != nil: // it was closed
 			return nil
+		case waited:
+			time.Sleep(gather)
 		case failed == unix.ENOBUFS:
 			l.missed(n)
 		case failed == unix.EINTR:

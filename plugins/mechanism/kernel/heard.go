@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"maps"
+	"time"
 
 	"go.patchbay.dev/plugins/linux"
 )
@@ -15,20 +16,44 @@ func (t *pairs) begin(key string) {
 	t.busy[key] = false
 }
 
-// end looks whether what was heard during an operation was all its doing.
+// settling is for how long events of a pair that was just made or changed may be from before
+// that: the kernel tells of every step.
+const settling = 50 * time.Millisecond
+
+// end has what was heard during an operation looked at, whether it was all its doing. That waits
+// until the kernel's events are through: who asked for the pair does not wait for it.
 func (m *Mechanism) end(key string) {
 	m.pairs.mu.Lock()
+	defer m.pairs.mu.Unlock()
 	heard := m.pairs.busy[key]
 	delete(m.pairs.busy, key)
-	p := m.pairs.byKey[key]
-	unsure := p != nil && p.unsure
-	m.pairs.mu.Unlock()
-	if heard {
-		m.verify(key)
+	if p := m.pairs.byKey[key]; p != nil {
+		p.since = time.Now()
+		if heard || p.unsure {
+			m.lookLater(p)
+		}
 	}
-	if unsure {
-		go m.makeSure(key)
+}
+
+// lookLater looks at a pair once it has settled. m.pairs.mu is held.
+func (m *Mechanism) lookLater(p *pair) {
+	if m.pairs.due[p.key] {
+		return
 	}
+	m.pairs.due[p.key] = true
+	time.AfterFunc(settling, func() {
+		m.pairs.mu.Lock()
+		delete(m.pairs.due, p.key)
+		_, busy := m.pairs.busy[p.key]
+		if busy {
+			m.pairs.busy[p.key] = true // it is looked at when that is done
+		}
+		m.pairs.mu.Unlock()
+		if !busy {
+			m.verify(p.key)
+			m.makeSure(p.key)
+		}
+	})
 }
 
 // makeSure looks again whether a pair carries packets, if that is not sure.
@@ -85,7 +110,10 @@ func (m *Mechanism) heard(l linux.Link, gone bool) {
 	fits := !gone && p.fits(i, l)
 	if fits && !l.Running && p.links[i].Running {
 		// The event may be from before the other end was up.
-		if now, err := m.ns.LinkAt(l.Place); err == nil {
+		if time.Since(p.since) < settling {
+			p.unsure, l.Running = true, true
+			m.lookLater(p)
+		} else if now, err := m.ns.LinkAt(l.Place); err == nil {
 			l.Running = now.Running
 		}
 	}

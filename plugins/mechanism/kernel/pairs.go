@@ -3,6 +3,7 @@ package kernel
 import (
 	"strings"
 	"sync"
+	"time"
 
 	"go.patchbay.dev/plugins/linux"
 )
@@ -13,6 +14,7 @@ type pairs struct {
 	byKey   map[string]*pair
 	byPlace map[linux.Place]*pair
 	busy    map[string]bool // an operation is under way; true: and something was heard
+	due     map[string]bool // it is looked at soon
 	// told is whether an interface carries packets, as events said last. Who has looked at one and then notes what
 	// was seen may have been overtaken by an event, after which there is no other: see put.
 	told map[linux.Place]bool
@@ -26,12 +28,14 @@ type pair struct {
 	fresh [2]bool // nothing has been set on that end since it was made
 	// tunnel is what the interface is, where it is one.
 	tunnel linux.Device
-	vf     bool // it is that of a virtual function, whose MAC is the card's business
-	unsure bool // events and what was seen differ in whether it carries packets
+	vf     bool      // it is that of a virtual function, whose MAC is the card's business
+	unsure bool      // events and what was seen differ in whether it carries packets
+	since  time.Time // it was made, or an operation on it ended
 }
 
 func (t *pairs) init() {
 	t.byKey, t.byPlace, t.busy = map[string]*pair{}, map[linux.Place]*pair{}, map[string]bool{}
+	t.due = map[string]bool{}
 	t.told = map[linux.Place]bool{}
 }
 
@@ -68,7 +72,7 @@ func (t *pairs) setVF(key string, spec Veth, link linux.Link, fresh bool) {
 
 func (t *pairs) put(p *pair) {
 	t.drop(p.key)
-	t.byKey[p.key] = p
+	t.byKey[p.key], p.since = p, time.Now()
 	for _, l := range p.links {
 		if l.Index == 0 {
 			continue
