@@ -1,8 +1,6 @@
 package crossconnect
 
 import (
-	"runtime"
-
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/reconcile"
 )
@@ -33,7 +31,6 @@ func (p *Plugin) Begin(x *models.CrossConnect) ([]byte, error) {
 		return nil, err
 	}
 	begun := p.begun(x.Id, values)
-	runtime.Gosched() // the workers first: what they ask the dataplane for takes its time, and so does the JSON
 	data, err := models.Marshal(x)
 	if err != nil {
 		if begun {

@@ -50,13 +50,17 @@ func (m *Manager) Request(ctx context.Context, in *networkservice.NetworkService
 	out, err := m.request(ctx, in)
 	err = coded(err, codes.Internal)
 	took := time.Since(start)
-	m.Observer.Request("Request", status.Code(err), took)
 	id, service := in.GetConnection().GetId(), in.GetConnection().GetNetworkService()
 	if err != nil {
+		m.Observer.Request("Request", status.Code(err), took)
 		m.Log.Warn("request refused", "connection", id, "service", service, "took", took, "code", status.Code(err).String(), "err", clean(err))
 		return nil, err
 	}
-	m.Log.Info("request", "connection", id, "service", service, "took", took, "endpoint", out.NetworkServiceEndpointName, "mechanism", out.GetMechanism().GetType())
+	endpoint, mechanism := out.NetworkServiceEndpointName, out.GetMechanism().GetType()
+	m.done.Go(func() { // the client does not wait for a line of the log
+		m.Observer.Request("Request", codes.OK, took)
+		m.Log.Info("request", "connection", id, "service", service, "took", took, "endpoint", endpoint, "mechanism", mechanism)
+	})
 	return out, nil
 }
 
