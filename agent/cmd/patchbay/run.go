@@ -30,22 +30,17 @@ variables (etcd.data_dir is PATCHBAY_ETCD_DATA_DIR), which win over the file.`,
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			defer runtime.KeepAlive(ballast())
-			return agent.Run(ctx, cfg, newLog(a.err, cfg.Log))
+			log := newLog(a.err, cfg.Log)
+			if err := slacken(); err != nil {
+				log.Debug("threads wake more often than is needed", "err", err)
+			}
+			return agent.Run(ctx, cfg, log)
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "configuration file (default "+config.DefaultFile+", if it exists)")
 	config.AddFlags(cmd.Flags())
 	return cmd
 }
-
-// ballastBytes is about what 1,000 connections keep in memory.
-const ballastBytes = 24 << 20
-
-// ballast makes the heap look larger than it is, so that it is collected less often: that
-// of an agent with few connections is so small that the collector would run after every
-// dozen requests, and the next one would wait for it. It is never written to, so that no
-// memory stands behind it.
-func ballast() []byte { return make([]byte, ballastBytes) }
 
 // newLog gives the log that the configuration asks for.
 func newLog(w io.Writer, c config.Log) *slog.Logger {
