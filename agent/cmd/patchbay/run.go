@@ -31,8 +31,8 @@ variables (etcd.data_dir is PATCHBAY_ETCD_DATA_DIR), which win over the file.`,
 			defer stop()
 			defer runtime.KeepAlive(ballast())
 			log := newLog(a.err, cfg.Log)
-			if err := slacken(); err != nil {
-				log.Debug("threads wake more often than is needed", "err", err)
+			if err := setTimerSlack(); err != nil {
+				log.Debug("a request takes more of the processor than it need", "err", err)
 			}
 			return agent.Run(ctx, cfg, log)
 		},
