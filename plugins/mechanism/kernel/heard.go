@@ -27,12 +27,22 @@ func (m *Mechanism) end(key string) {
 	defer m.pairs.mu.Unlock()
 	heard := m.pairs.busy[key]
 	delete(m.pairs.busy, key)
-	if p := m.pairs.byKey[key]; p != nil {
-		p.since = time.Now()
-		if heard || p.unsure {
-			m.lookLater(p)
-		}
+	p := m.pairs.byKey[key]
+	if p == nil {
+		return
 	}
+	p.since = time.Now()
+	if p.unsure && !p.running() { // an end that is said to carry packets is not said to be down
+		go m.makeSure(key)
+	}
+	if heard || p.unsure {
+		m.lookLater(p)
+	}
+}
+
+// running tells whether both ends were seen to carry packets.
+func (p *pair) running() bool {
+	return p.links[0].Running && (p.links[1].Index == 0 || p.links[1].Running)
 }
 
 // lookLater looks at a pair once it has settled. m.pairs.mu is held.
