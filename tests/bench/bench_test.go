@@ -189,6 +189,7 @@ func TestBench(t *testing.T) {
 		row{"the least agent, 10 live", ms(few.least), "floor " + ms(few.bare), ratio(few.least, few.bare), ""})
 
 	burst(t, b)
+	rush(t, b)
 
 	for b.live < many {
 		b.connect(t)
@@ -229,6 +230,45 @@ func burst(t *testing.T, b *bed) {
 		t.FailNow()
 	}
 	table = append(table, row{"100 requests at once, all answered", ms(took), "", "", "≤ 1 s"})
+	for _, c := range conns {
+		wg.Go(func() { b.client.Disconnect(c) })
+	}
+	wg.Wait()
+}
+
+// rush has clients ask for connections as fast as they get them, and closes them.
+func rush(t *testing.T, b *bed) {
+	t.Helper()
+	const n, clients = 500, 32
+	rest(t)
+	conns := make([]*networkservice.Connection, n)
+	requests := make([]*networkservice.NetworkServiceRequest, n)
+	work := make(chan int, n)
+	for i := range n {
+		requests[i] = lab.NewRequest(t, fmt.Sprintf("rush%d", i), "fw", b.ns[i%len(b.ns)], fmt.Sprintf("rush%d", i))
+		work <- i
+	}
+	close(work)
+	var wg sync.WaitGroup
+	used, start := cpu(t, b.agent.Pid()), time.Now()
+	for range clients {
+		wg.Go(func() {
+			for i := range work {
+				var err error
+				if conns[i], err = b.client.Pass(t.Context(), requests[i], b.ns[i%len(b.ns)]); err != nil {
+					t.Errorf("request %d of the rush: %v", i, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	took := time.Since(start)
+	used = cpu(t, b.agent.Pid()) - used
+	if t.Failed() {
+		t.FailNow()
+	}
+	table = append(table, row{fmt.Sprintf("set up, %d clients at a time", clients), fmt.Sprintf("%.0f /s", n/took.Seconds()),
+		"the agent's share of a core, each: " + ms(used/n), "", ""})
 	for _, c := range conns {
 		wg.Go(func() { b.client.Disconnect(c) })
 	}
