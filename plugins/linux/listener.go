@@ -98,7 +98,7 @@ func (l *listener) run(n *Namespaces) error {
 		waited := false
 		err := raw.Read(func(fd uintptr) bool {
 			if waited {
-				return true
+				return true // there is something to read, and more to come
 			}
 			size, oobSize, _, _, failed = unix.Recvmsg(int(fd), buf, oob, 0)
 			waited = failed == unix.EAGAIN

@@ -89,10 +89,9 @@ func parseInode(s string) (ref, error) {
 	if strings.HasPrefix(one, "boot=") {
 		one, other = other, one
 	}
-	c, _ := strings.CutPrefix(one, "cookie=")
-	cookie, err3 := strconv.ParseUint(c, 10, 64)
-	boot, _ := strings.CutPrefix(other, "boot=")
-	if err1 != nil || err2 != nil || err3 != nil || boot == "" || boot == other || strings.ContainsAny(boot, "&=%") {
+	cookie, err3 := strconv.ParseUint(strings.TrimPrefix(one, "cookie="), 10, 64)
+	boot, ok := strings.CutPrefix(other, "boot=")
+	if err1 != nil || err2 != nil || err3 != nil || !strings.HasPrefix(one, "cookie=") || !ok || boot == "" || strings.ContainsAny(boot, "&=%#") {
 		return ref{}, refError(s, ErrBadRef, "a descriptor's reference has dev, ino, cookie and boot")
 	}
 	return ref{id: identity{dev, ino}, cookie: cookie, boot: boot}, nil

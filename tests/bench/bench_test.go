@@ -205,74 +205,60 @@ func TestBench(t *testing.T) {
 	restart(t, b)
 }
 
-// burst requests 100 connections at once, and closes them.
+// burst requests 100 connections at once.
 func burst(t *testing.T, b *bed) {
 	t.Helper()
-	const n = 100
-	conns := make([]*networkservice.Connection, n)
-	var wg sync.WaitGroup
-	start := time.Now()
-	for i := range n {
-		ns := b.ns[i%len(b.ns)]
-		in := lab.NewRequest(t, fmt.Sprintf("burst%d", i), "fw", ns, fmt.Sprintf("burst%d", i))
-		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-			defer cancel()
-			var err error
-			if conns[i], err = b.client.Pass(ctx, in, ns); err != nil {
-				t.Errorf("request %d of the burst: %v", i, err)
-			}
-		})
-	}
-	wg.Wait()
-	took := time.Since(start)
-	if t.Failed() {
-		t.FailNow()
-	}
+	took, _ := b.flood(t, 100, 100)
 	table = append(table, row{"100 requests at once, all answered", ms(took), "", "", "≤ 1 s"})
-	for _, c := range conns {
-		wg.Go(func() { b.client.Disconnect(c) })
-	}
-	wg.Wait()
 }
 
-// rush has clients ask for connections as fast as they get them, and closes them.
+// rush has clients ask for connections as fast as they get them.
 func rush(t *testing.T, b *bed) {
 	t.Helper()
 	const n, clients = 500, 32
 	rest(t)
+	took, used := b.flood(t, n, clients)
+	table = append(table, row{fmt.Sprintf("set up, %d clients at a time", clients), fmt.Sprintf("%.0f /s", n/took.Seconds()),
+		"the agent's share of a core, each: " + ms(used/n), "", ""})
+}
+
+// flood makes n connections, so many clients at a time, tells how long that took and how much of
+// a processor the agent used, and closes them.
+func (b *bed) flood(t *testing.T, n, clients int) (took, used time.Duration) {
+	t.Helper()
 	conns := make([]*networkservice.Connection, n)
 	requests := make([]*networkservice.NetworkServiceRequest, n)
 	work := make(chan int, n)
 	for i := range n {
-		requests[i] = lab.NewRequest(t, fmt.Sprintf("rush%d", i), "fw", b.ns[i%len(b.ns)], fmt.Sprintf("rush%d", i))
+		b.n++
+		requests[i] = lab.NewRequest(t, fmt.Sprintf("c%d", b.n), "fw", b.ns[i%len(b.ns)], fmt.Sprintf("nsm%d", b.n))
 		work <- i
 	}
 	close(work)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
 	var wg sync.WaitGroup
-	used, start := cpu(t, b.agent.Pid()), time.Now()
+	before, start := cpu(t, b.agent.Pid()), time.Now()
 	for range clients {
 		wg.Go(func() {
 			for i := range work {
 				var err error
-				if conns[i], err = b.client.Pass(t.Context(), requests[i], b.ns[i%len(b.ns)]); err != nil {
-					t.Errorf("request %d of the rush: %v", i, err)
+				if conns[i], err = b.client.Pass(ctx, requests[i], b.ns[i%len(b.ns)]); err != nil {
+					t.Errorf("request %d of %d: %v", i, n, err)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	took := time.Since(start)
-	used = cpu(t, b.agent.Pid()) - used
+	took, used = time.Since(start), cpu(t, b.agent.Pid())-before
 	if t.Failed() {
 		t.FailNow()
 	}
-	table = append(table, row{fmt.Sprintf("set up, %d clients at a time", clients), fmt.Sprintf("%.0f /s", n/took.Seconds()),
-		"the agent's share of a core, each: " + ms(used/n), "", ""})
 	for _, c := range conns {
 		wg.Go(func() { b.client.Disconnect(c) })
 	}
 	wg.Wait()
+	return took, used
 }
 
 // idle looks at the process while nobody asks for anything.

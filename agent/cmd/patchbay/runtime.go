@@ -20,20 +20,23 @@ const (
 	// monitorSlack is Go's monitor's. While anything runs it wakes every 20 µs, which on two cores
 	// takes a fifth of the processor's time that a request costs.
 	monitorSlack = "1000000"
-	// promptSlack is every other thread's, which sleep for 3 µs before they take a goroutine from another.
+	// promptSlack is that of the others, which sleep for 3 µs before they take a goroutine from another.
 	promptSlack = "1"
 )
 
-// setTimerSlack sets it for the threads of this process; those to come have that of the thread that
+// setTimerSlack sets the slack of the threads of this process; those to come have that of the thread that
 // starts them (proc_pid_timerslack_ns(5)). It needs CAP_SYS_NICE.
 func setTimerSlack() error {
 	dir, err := os.Open("/proc/self/task")
 	if err != nil {
-		return fmt.Errorf("set the timer slack: %w", err)
+		return fmt.Errorf("list the agent's threads: %w", err)
 	}
 	defer dir.Close()
 	threads, err := dir.Readdirnames(-1) // in the order in which they were started
-	errs := []error{err}
+	if err != nil {
+		return fmt.Errorf("list the agent's threads: %w", err)
+	}
+	var errs []error
 	for i, t := range threads {
 		slack := promptSlack
 		if i == 1 { // the runtime begins with the monitor
