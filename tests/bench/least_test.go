@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"go.patchbay.dev/agent/process"
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/fdpass"
 	"go.patchbay.dev/plugins/store"
@@ -31,8 +33,8 @@ const leastEnv = "BENCH_LEAST_AGENT"
 // least is a process that does of a request what no agent can do without, and nothing else:
 // it takes the client's descriptor, asks the endpoint, and puts the record, in JSON, and makes
 // the bare floor's calls, both at the same time. It checks, chooses, negotiates, watches and
-// logs nothing. Idle for as long as the agent between two requests, it tells how near to
-// the floor an agent on this machine can come at all.
+// logs nothing. Idle for as long as the agent between two requests, and with a heap like the agent's,
+// it tells how near to the floor an agent on this machine can come at all.
 type least struct {
 	networkservice.UnimplementedNetworkServiceServer
 	endpoint networkservice.NetworkServiceClient
@@ -78,6 +80,8 @@ func newLeast(t *testing.T, e *lab.Endpoint, vpp, runDir string) *lab.Client {
 
 // runLeast serves until it is killed.
 func runLeast(text string) {
+	defer runtime.KeepAlive(process.Ballast())
+	process.MakeRoom()
 	var config leastConfig
 	err := json.Unmarshal([]byte(text), &config)
 	if err == nil {

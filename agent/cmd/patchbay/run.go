@@ -9,6 +9,7 @@ import (
 
 	"go.patchbay.dev/agent"
 	"go.patchbay.dev/agent/config"
+	"go.patchbay.dev/agent/process"
 )
 
 func newRun(a *app) *cobra.Command {
@@ -29,9 +30,10 @@ variables (etcd.data_dir is PATCHBAY_ETCD_DATA_DIR), which win over the file.`,
 			cfg.Version = ownVersion()
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
-			defer runtime.KeepAlive(ballast())
+			defer runtime.KeepAlive(process.Ballast())
+			process.MakeRoom()
 			log := newLog(a.err, cfg.Log)
-			if err := setTimerSlack(); err != nil {
+			if err := process.SetTimerSlack(); err != nil {
 				log.Debug("a request takes more of the processor than it need", "err", err)
 			}
 			return agent.Run(ctx, cfg, log)

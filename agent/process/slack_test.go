@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 )
 
 func TestOnlyTheMonitorHasSlack(t *testing.T) {
-	if err := setTimerSlack(); errors.Is(err, os.ErrPermission) {
+	if err := SetTimerSlack(); errors.Is(err, os.ErrPermission) {
 		t.Skip("this is without CAP_SYS_NICE: ", err)
 	} else if err != nil {
 		t.Fatal(err)

@@ -1,19 +1,10 @@
-package main
+package process
 
 import (
 	"errors"
 	"fmt"
 	"os"
 )
-
-// ballastBytes is about what 1,000 connections keep in memory.
-const ballastBytes = 24 << 20
-
-// ballast makes the heap look larger than it is, so that it is collected less often: that
-// of an agent with few connections is so small that the collector would run after every
-// dozen requests, and the next one would wait for it. It is never written to, so that no
-// memory stands behind it.
-func ballast() []byte { return make([]byte, ballastBytes) }
 
 // How much later than it asked for a sleeping thread may be woken, in nanoseconds (Linux has 50 µs).
 const (
@@ -24,9 +15,9 @@ const (
 	promptSlack = "1"
 )
 
-// setTimerSlack sets the slack of the threads of this process; those to come have that of the thread that
+// SetTimerSlack sets the slack of the threads of this process; those to come have that of the thread that
 // starts them (proc_pid_timerslack_ns(5)). It needs CAP_SYS_NICE.
-func setTimerSlack() error {
+func SetTimerSlack() error {
 	dir, err := os.Open("/proc/self/task")
 	if err != nil {
 		return fmt.Errorf("list the agent's threads: %w", err)
