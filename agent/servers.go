@@ -22,6 +22,10 @@ import (
 // stopTimeout bounds how long requests under way may take when the agent stops.
 const stopTimeout = 3 * time.Second
 
+// streamWorkers is how many goroutines gRPC keeps for requests: the stack of a new one grows as it works, and is
+// copied each time. A stream has one for itself; when all are taken, gRPC begins new ones.
+const streamWorkers = 64
+
 // grpcServer serves the agent's API on its sockets.
 func (a *Agent) grpcServer() part {
 	server := grpc.NewServer(
@@ -29,6 +33,7 @@ func (a *Agent) grpcServer() part {
 		grpc.MaxRecvMsgSize(manager.MaxMessage),
 		grpc.StaticStreamWindowSize(manager.Window), grpc.StaticConnWindowSize(manager.Window),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute}),
+		grpc.NumStreamWorkers(streamWorkers),
 	)
 	a.manager.Register(server)
 	a.admin.Register(server)
