@@ -68,21 +68,25 @@ func (d ipDescriptor) configure(key string, spec IPConfig, was linux.Config) err
 	if err != nil {
 		return fmt.Errorf("configure interface %q: %w", spec.Name, err)
 	}
-	tag := tagOf(key)
-	l, err := ns.LinkByName(spec.Name)
-	switch {
-	case err != nil:
-	case !l.Ours || l.Alias != tag.String():
-		err = taken(End{NetNS: spec.NetNS, Name: spec.Name}, l)
-	case d.pairs.first(tag, l):
-		err = ns.ConfigureNew(l.Index, spec.Config)
-	default:
-		err = ns.Configure(l.Index, was, spec.Config)
-	}
-	if err = errors.Join(err, ns.Close()); err != nil {
+	if err = errors.Join(d.set(ns, tagOf(key), spec, was), ns.Close()); err != nil {
 		return fmt.Errorf("configure interface %q: %w", spec.Name, err)
 	}
 	return nil
+}
+
+// set changes what differs on the interface in ns; one that was just made is not looked at again.
+func (d ipDescriptor) set(ns *linux.Namespace, tag linux.Tag, spec IPConfig, was linux.Config) error {
+	if l, ok := d.pairs.first(tag, spec.Name); ok {
+		return ns.ConfigureNew(l.Index, spec.Config)
+	}
+	l, err := ns.LinkByName(spec.Name)
+	if err != nil {
+		return err
+	}
+	if !l.Ours || l.Alias != tag.String() {
+		return taken(End{NetNS: spec.NetNS, Name: spec.Name}, l)
+	}
+	return ns.Configure(l.Index, was, spec.Config)
 }
 
 // Delete takes off what was set. Of an interface that is gone only rules are left.

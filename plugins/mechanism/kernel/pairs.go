@@ -142,17 +142,16 @@ func (t *pairs) at(tag linux.Tag) (*pair, int) {
 	return t.byKey[vethKey(tag.ID)], sideIndex(tag.Side)
 }
 
-// first tells, once for each pair made, that nothing has been set on an end yet.
-func (t *pairs) first(tag linux.Tag, l linux.Link) bool {
+// first gives an interface on which nothing has been set since it was made, once.
+func (t *pairs) first(tag linux.Tag, name string) (linux.Link, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p, i := t.at(tag)
-	if p == nil {
-		return false
+	if p == nil || !p.fresh[i] {
+		return linux.Link{}, false
 	}
-	fresh := p.fresh[i] && p.links[i].Index == l.Index
 	p.fresh[i] = false
-	return fresh
+	return p.links[i], p.links[i].Name == name
 }
 
 func sideIndex(s linux.Side) int {
