@@ -77,7 +77,9 @@ func (d ipDescriptor) configure(key string, spec IPConfig, was linux.Config) err
 // set changes what differs on the interface in ns; one that was just made is not looked at again.
 func (d ipDescriptor) set(ns *linux.Namespace, tag linux.Tag, spec IPConfig, was linux.Config) error {
 	if l, ok := d.pairs.first(tag, spec.Name); ok {
-		return ns.ConfigureNew(l.Index, spec.Config)
+		if id, err := ns.NSID(); err == nil && id == l.NSID { // else the reference leads elsewhere by now
+			return ns.ConfigureNew(l.Index, spec.Config)
+		}
 	}
 	l, err := ns.LinkByName(spec.Name)
 	if err != nil {
