@@ -15,17 +15,18 @@ const (
 	promptSlack = "1"
 )
 
-// SetTimerSlack sets the slack of the threads of this process; those to come have that of the thread that
-// starts them (proc_pid_timerslack_ns(5)). It needs CAP_SYS_NICE.
+// SetTimerSlack gives Go's monitor a millisecond of timer slack and the other threads of this process next to none;
+// those to come have that of the thread that starts them (proc_pid_timerslack_ns(5)). Without CAP_SYS_NICE
+// only the calling thread's can be set, and the error is os.ErrPermission.
 func SetTimerSlack() error {
 	dir, err := os.Open("/proc/self/task")
 	if err != nil {
-		return fmt.Errorf("list the agent's threads: %w", err)
+		return fmt.Errorf("list the threads of this process: %w", err)
 	}
 	defer dir.Close()
 	threads, err := dir.Readdirnames(-1) // in the order in which they were started
 	if err != nil {
-		return fmt.Errorf("list the agent's threads: %w", err)
+		return fmt.Errorf("list the threads of this process: %w", err)
 	}
 	var errs []error
 	for i, t := range threads {

@@ -287,16 +287,8 @@ func restart(t *testing.T, b *bed) {
 // cpu is the processor time that a process has used.
 func cpu(t *testing.T, pid int) time.Duration {
 	t.Helper()
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	check(t, err)
-	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
-	var ticks int
-	for _, f := range fields[11:13] { // utime and stime, proc(5)
-		n, err := strconv.Atoi(f)
-		check(t, err)
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond
+	used := lab.Stat(t, pid, 14, 15) // utime and stime, in ticks
+	return time.Duration(used[0]+used[1]) * 10 * time.Millisecond
 }
 
 // resident is a process's resident memory in MB.

@@ -80,8 +80,7 @@ func newLeast(t *testing.T, e *lab.Endpoint, vpp, runDir string) *lab.Client {
 
 // runLeast serves until it is killed.
 func runLeast(text string) {
-	defer runtime.KeepAlive(process.Ballast())
-	process.MakeRoom()
+	defer runtime.KeepAlive(process.PrepareHeap())
 	var config leastConfig
 	err := json.Unmarshal([]byte(text), &config)
 	if err == nil {

@@ -30,8 +30,7 @@ variables (etcd.data_dir is PATCHBAY_ETCD_DATA_DIR), which win over the file.`,
 			cfg.Version = ownVersion()
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
-			defer runtime.KeepAlive(process.Ballast())
-			process.MakeRoom()
+			defer runtime.KeepAlive(process.PrepareHeap())
 			log := newLog(a.err, cfg.Log)
 			if err := process.SetTimerSlack(); err != nil {
 				log.Debug("a request takes more of the processor than it need", "err", err)

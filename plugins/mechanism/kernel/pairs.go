@@ -142,7 +142,8 @@ func (t *pairs) at(tag linux.Tag) (*pair, int) {
 	return t.byKey[vethKey(tag.ID)], sideIndex(tag.Side)
 }
 
-// first gives an interface on which nothing has been set since it was made, once.
+// first gives, once, the interface that was made for a tag if nothing has been set on it since and it has
+// its name still.
 func (t *pairs) first(tag linux.Tag, name string) (linux.Link, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
