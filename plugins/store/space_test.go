@@ -187,10 +187,7 @@ func TestDiskThatFillsUnderWriters(t *testing.T) {
 	for range 5 {
 		b.fillTo(reserve / 2)
 		eventually(t, "all to be refused", more(refused, 1))
-		// What has been admitted is done, and the snapshot that it may have brought about.
-		if _, err := s.session.client.Revoke(t.Context(), 1); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
-			t.Fatal(err)
-		}
+		comeToRest(t, s, c.DataDir)
 		b.fill()
 		eventually(t, "refused writes", more(refused, 12))
 		b.drop()
@@ -208,6 +205,40 @@ func TestDiskThatFillsUnderWriters(t *testing.T) {
 		}
 	}
 	again.Close()
+}
+
+// comeToRest waits until all writes that were admitted are done, and the snapshot that they may
+// have brought about, so that who fills the disk does not take its place. Its own write may be
+// the one that does.
+func comeToRest(t *testing.T, s *Store, dataDir string) {
+	t.Helper()
+	for {
+		newest := newestSnapshot(t, dataDir)
+		if _, err := s.session.client.Revoke(t.Context(), 1); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			t.Fatal(err)
+		}
+		status, err := s.session.client.Status(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status.RaftIndex <= newest+snapshotCount {
+			return
+		}
+	}
+}
+
+// newestSnapshot is the place in etcd's log at which the last snapshot was begun.
+func newestSnapshot(t *testing.T, dataDir string) (index uint64) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dataDir, "member", "snap", "*.snap"))
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	var term uint64
+	if _, err := fmt.Sscanf(filepath.Base(files[len(files)-1]), "%x-%x.snap", &term, &index); err != nil {
+		t.Fatal(err)
+	}
+	return index
 }
 
 // more tells whether each of these has grown by so much since.
