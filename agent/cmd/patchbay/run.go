@@ -31,7 +31,8 @@ variables (etcd.data_dir is PATCHBAY_ETCD_DATA_DIR), which win over the file.`,
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			defer runtime.KeepAlive(process.PrepareHeap())
-			log := newLog(a.err, cfg.Log)
+			log, flush := newLog(a.err, cfg.Log)
+			defer flush()
 			if err := process.SetTimerSlack(); err != nil {
 				log.Debug("a request takes more of the processor than it need", "err", err)
 			}
@@ -43,15 +44,17 @@ variables (etcd.data_dir is PATCHBAY_ETCD_DATA_DIR), which win over the file.`,
 	return cmd
 }
 
-// newLog gives the log that the configuration asks for.
-func newLog(w io.Writer, c config.Log) *slog.Logger {
+// newLog gives the log that the configuration asks for; flush is to be called at the end.
+func newLog(w io.Writer, c config.Log) (log *slog.Logger, flush func()) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
 		level = slog.LevelInfo // the configuration is checked, so this is not reached
 	}
 	o := &slog.HandlerOptions{Level: level}
-	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, o))
-	}
-	return slog.New(slog.NewTextHandler(w, o))
+	return process.LateLog(w, func(w io.Writer) slog.Handler {
+		if c.Format == "json" {
+			return slog.NewJSONHandler(w, o)
+		}
+		return slog.NewTextHandler(w, o)
+	})
 }
