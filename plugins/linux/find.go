@@ -62,7 +62,7 @@ func (n *Namespaces) lasting(ns *Namespace, pid int) (string, error) {
 		return "", err
 	}
 	r := ref{id: ns.id, cookie: cookie, boot: n.boot}
-	ns.ref = r.String()
+	ns.ref, ns.cookie = r.String(), cookie
 	// While ns is open its inode is nobody else's, so that a path with it leads there.
 	if leads(n.finder.path(ns.id), ns.id) {
 		return ns.ref, nil
@@ -127,7 +127,7 @@ func (n *Namespaces) verify(path string, r ref) (*Namespace, error) {
 		if cookie, err := c.cookie(); err != nil {
 			return nil, errors.Join(err, ns.Close())
 		} else if cookie == r.cookie {
-			ns.ref = r.String()
+			ns.ref, ns.cookie = r.String(), cookie
 			return ns, nil
 		}
 	}

@@ -15,8 +15,9 @@ import (
 const listenBuffer = 8 << 20
 
 // gather is how long events are left to gather before they are read: the kernel tells of each step
-// that makes an interface, and who makes it is not to wait for the agent to hear of it.
-const gather = 2 * time.Millisecond
+// that makes an interface, and who makes it is not to wait for the agent to hear of it. A connection
+// takes some milliseconds.
+const gather = 8 * time.Millisecond
 
 // A Subscriber is told what happens to interfaces, one event after another, and must
 // not block. Every field may be nil.

@@ -35,6 +35,7 @@ type Namespaces struct {
 	mutations atomic.Uint64
 	self      atomic.Int32 // nsid that somebody gave the agent's own namespace, mostly Own
 	finder    finder
+	numbers   numbers
 	opened    idleNamespaces
 	support   support
 	closed    bool // guarded by opened.mu
@@ -147,6 +148,8 @@ type Namespace struct {
 	id   identity
 	c    *conn // in the namespace, once it is needed
 	nsid int   // Unknown until it is asked for
+	// cookie is SO_NETNS_COOKIE of one that came as a descriptor; 0 is not known.
+	cookie uint64
 	// since when it is idle, while it is.
 	since time.Time
 }

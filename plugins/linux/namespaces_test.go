@@ -189,6 +189,41 @@ func TestAnInodeThatIsUsedAgainIsNotTheSameNamespace(t *testing.T) {
 	}
 }
 
+func TestANamespacesNumberIsAskedForOnce(t *testing.T) {
+	a, b := nstest.New(t), nstest.New(t)
+	n := newNamespaces(t)
+	number := func(path string) (asked, id int) {
+		f, err := os.Open(path)
+		check(t, err)
+		defer f.Close()
+		ref, err := n.FromDescriptor(f, os.Getpid())
+		check(t, err)
+		ns, err := n.Open(ref)
+		check(t, err)
+		before := len(n.numbers.by)
+		id, err = ns.NSID()
+		check(t, err)
+		check(t, ns.close()) // not to be used again
+		return len(n.numbers.by) - before, id
+	}
+	asked, first := number(a)
+	if asked != 1 {
+		t.Errorf("asked %d times at first", asked)
+	}
+	if asked, other := number(b); asked != 1 || other == first {
+		t.Errorf("another namespace, asked for %d times, has number %d, the first %d", asked, other, first)
+	}
+	if asked, again := number(a); asked != 0 || again != first {
+		t.Errorf("asked %d times again, number %d, before %d", asked, again, first)
+	}
+	// Another namespace may have the same path, and inode, later.
+	nstest.Delete(t, a)
+	nstest.At(t, a)
+	if asked, _ := number(a); asked != 1 {
+		t.Errorf("asked %d times for another namespace at the same path", asked)
+	}
+}
+
 func TestNothingHereKeepsANamespaceAlive(t *testing.T) {
 	n := newNamespaces(t)
 	gone := make(chan int, 100)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,6 +29,9 @@ func (d rawData) Serialize() []byte { return d }
 // as long as it lives; it is given one if it has none. Numbers of namespaces that are
 // gone are used again.
 func (ns *Namespace) NSID() (int, error) {
+	if ns.nsid == Unknown {
+		ns.nsid = ns.n.numbers.of(ns.cookie)
+	}
 	if ns.nsid != Unknown {
 		return ns.nsid, nil
 	}
@@ -35,6 +39,7 @@ func (ns *Namespace) NSID() (int, error) {
 		id, err := c.nsid(ns.fd)
 		if err == nil {
 			ns.nsid = id
+			ns.n.numbers.note(ns.cookie, id)
 		}
 		return err
 	})
@@ -42,6 +47,38 @@ func (ns *Namespace) NSID() (int, error) {
 		return Unknown, fmt.Errorf("network namespace %q: %w", ns.ref, err)
 	}
 	return ns.nsid, nil
+}
+
+// numbers are the nsids of namespaces that came as descriptors, by their cookies: no two
+// namespaces ever have the same, and each keeps its nsid for as long as it lives.
+type numbers struct {
+	mu sync.Mutex
+	by map[uint64]int
+}
+
+// maxNumbers bounds how many are known; those of namespaces that have ended are among them.
+const maxNumbers = 4096
+
+// of is the nsid of the namespace with that cookie.
+func (t *numbers) of(cookie uint64) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if id, ok := t.by[cookie]; ok {
+		return id
+	}
+	return Unknown
+}
+
+func (t *numbers) note(cookie uint64, id int) {
+	if cookie == 0 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.by == nil || len(t.by) >= maxNumbers {
+		t.by = map[uint64]int{}
+	}
+	t.by[cookie] = id
 }
 
 // nsid asks for the number of the namespace behind fd and has one assigned if there is none.
