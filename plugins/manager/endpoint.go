@@ -130,7 +130,10 @@ func (m *Manager) theirs(ctx context.Context, r *request, next *hop, a *answer) 
 	if err := m.ownSocket(r, a.conn.Mechanism); err != nil {
 		return nil, err
 	}
-	out, err := m.mechanismFromNSM(ctx, a.peer, a.conn.Mechanism)
+	out, url, err := m.mechanismFromNSM(a.peer, a.conn.Mechanism)
+	if err == nil && url != "" {
+		out.Parameters[paramNetns], err = m.namespace(ctx, a.peer, url)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("mechanism %s: %w", a.conn.Mechanism.Type, err)
 	}

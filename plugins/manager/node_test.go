@@ -36,6 +36,7 @@ type node struct {
 	vnis    *tunnels
 	bridges *segment
 	devices Devices
+	passed  func() (string, error) // what becomes of a descriptor that is passed; nil: it is a namespace
 	wires   *wires
 	path    *underlay // between it and the other nodes
 	id      *identity.Identity
@@ -143,7 +144,7 @@ func (n *node) run() {
 	reconcile.Register(engine, "plug", n.plane)
 	xc = crossconnect.New(crossconnect.Options{Keys: n.keys, Store: n.etcd, Engine: engine, Joiner: joiner{}, Log: log,
 		Mechanisms: []crossconnect.Mechanism{plug{"KERNEL", n.plane}, plug{"VXLAN", n.plane}, bridge{plug{"BRIDGE", n.plane}}}})
-	n.m = New(Options{Keys: n.keys, Store: n.etcd, Records: xc, Namespaces: anyNamespace{}, Observer: deaf{}, Agent: n.agent,
+	n.m = New(Options{Keys: n.keys, Store: n.etcd, Records: xc, Namespaces: anyNamespace{n}, Observer: deaf{}, Agent: n.agent,
 		OwnNetns: own(), Tunnels: n.vnis, Paths: n.wires, Bridges: n.bridges, Devices: n.devices, Identity: n.id, Log: log})
 	m, vnis := n.m, n.vnis
 	xc.Subscribe(vnis.changed)
@@ -227,9 +228,13 @@ func (n *node) empty() error {
 	return nil
 }
 
-type anyNamespace struct{}
+// anyNamespace takes what is passed for a namespace, unless the node has something to say of that.
+type anyNamespace struct{ *node }
 
-func (anyNamespace) FromDescriptor(f *os.File, _ int) (string, error) {
+func (a anyNamespace) FromDescriptor(f *os.File, _ int) (string, error) {
+	if a.passed != nil {
+		return a.passed()
+	}
 	return "ns-of-a-descriptor", nil
 }
 func (anyNamespace) FromPath(p string) (string, error) { return p, nil }

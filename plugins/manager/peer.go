@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/common"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -72,7 +73,14 @@ const descriptorWait = 2 * time.Second
 
 // namespace turns an NSM inodeURL into a lasting reference: inode:// for a descriptor
 // that the peer passed, file:// for a path.
-func (m *Manager) namespace(ctx context.Context, p peer, url string) (string, error) {
+func (m *Manager) namespace(ctx context.Context, p peer, url string) (ref string, err error) {
+	if ref, err = m.refer(ctx, p, url); err != nil {
+		err = fmt.Errorf("parameter %s: %w", common.InodeURL, err)
+	}
+	return ref, err
+}
+
+func (m *Manager) refer(ctx context.Context, p peer, url string) (string, error) {
 	path, isFile := strings.CutPrefix(url, "file://")
 	if isFile || strings.HasPrefix(url, "/") {
 		return m.namespaceByPath(p, path)

@@ -25,6 +25,7 @@ type request struct {
 	index  int    // of the caller's path segment
 	conn   *networkservice.Connection
 	wants  []want               // the client's mechanisms in order of preference
+	passed []passed             // their namespaces that are still to be opened
 	insist bool                 // the client has chosen its mechanism and takes no other
 	record *models.CrossConnect // on record already; nil: a new connection
 	known  *networkservice.Connection
@@ -56,11 +57,8 @@ func (m *Manager) Request(ctx context.Context, in *networkservice.NetworkService
 		m.Log.Warn("request refused", "connection", id, "service", service, "took", took, "code", status.Code(err).String(), "err", clean(err))
 		return nil, err
 	}
-	endpoint, mechanism := out.NetworkServiceEndpointName, out.GetMechanism().GetType()
-	m.done.Go(func() { // the client does not wait for a line of the log
-		m.Observer.Request("Request", codes.OK, took)
-		m.Log.Info("request", "connection", id, "service", service, "took", took, "endpoint", endpoint, "mechanism", mechanism)
-	})
+	m.Observer.Request("Request", codes.OK, took)
+	m.Log.Info("request", "connection", id, "service", service, "took", took, "endpoint", out.NetworkServiceEndpointName, "mechanism", out.GetMechanism().GetType())
 	return out, nil
 }
 
@@ -291,12 +289,23 @@ func (m *Manager) try(ctx context.Context, r *request, e *models.Endpoint, candi
 	}
 	m.farewells.wait(asked, farewell{next.url, segment})
 	before := r.record.GetRequest().GetEndpointUrl()
+	opened := m.openPassed(ctx, r, cancel)
 	answer, err := m.ask(asked, cc, r, next)
+	wrong := opened()
 	if err != nil {
 		if unheard(err) && before != next.url {
 			m.closeEndpoint(r.id, r.conn.Clone(), next.url, "") // it may have agreed
 		}
-		return nil, &refusal{err}
+		err = &refusal{err}
+	}
+	if wrong != nil {
+		if err == nil && before != next.url {
+			m.closeEndpoint(r.id, answer.conn, next.url, "")
+		}
+		err = wrong
+	}
+	if err != nil {
+		return nil, err
 	}
 	m.answered(r.id, next.url)
 	x, err := m.compose(asked, r, next, answer)

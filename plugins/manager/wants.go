@@ -58,8 +58,12 @@ func (m *Manager) readWants(ctx context.Context, r *request, preferences []*netw
 		}
 		w := want{nsm: in, record: &models.Mechanism{Type: in.Type, Parameters: in.Parameters}}
 		if m.serves(in.Type) { // of what nobody here can do, the parameters do not matter
+			var url string
 			var err error
-			if w.record, err = m.mechanismFromNSM(ctx, r.peer, in); err != nil {
+			if w.record, url, err = m.mechanismFromNSM(r.peer, in); err == nil && url != "" {
+				err = m.readNamespace(ctx, r, w.record, url)
+			}
+			if err != nil {
 				return status.Errorf(codes.InvalidArgument, "mechanism %s: %v", in.Type, err)
 			}
 		}
@@ -84,59 +88,39 @@ func (m *Manager) offer(mechanism string) *models.Offer {
 	return nil
 }
 
-// mechanismFromNSM gives a mechanism of a peer its form in a record: the namespace that
-// it passes, or else its own, by a lasting reference.
-func (m *Manager) mechanismFromNSM(ctx context.Context, p peer, in *networkservice.Mechanism) (*models.Mechanism, error) {
+// mechanismFromNSM gives a mechanism of a peer its form in a record, but for its namespace: url is that
+// which it passes, or else its own; empty if it needs none.
+func (m *Manager) mechanismFromNSM(p peer, in *networkservice.Mechanism) (out *models.Mechanism, url string, err error) {
 	parameters := maps.Clone(in.GetParameters())
 	if parameters == nil {
 		parameters = map[string]string{}
 	}
 	for _, name := range []string{paramNetns, paramOwner} {
 		if _, ok := parameters[name]; ok {
-			return nil, fmt.Errorf("parameter %s is for records only; pass the namespace's descriptor and %s", name, common.InodeURL)
+			return nil, "", fmt.Errorf("parameter %s is for records only; pass the namespace's descriptor and %s", name, common.InodeURL)
 		}
 	}
 	delete(parameters, paramDevice)
-	if in.GetType() == noop.MECHANISM {
-		for _, name := range []string{common.InodeURL, common.NetNSInodeKey} { // nothing is made for it, so it is nowhere
-			delete(parameters, name)
-		}
-		return &models.Mechanism{Type: in.Type, Parameters: parameters}, nil
-	}
-	if m.offer(in.GetType()).GetSharedMemory() {
-		return m.socketFromNSM(ctx, p, in.GetType(), parameters)
-	}
-	url := parameters[common.InodeURL]
+	out = &models.Mechanism{Type: in.GetType(), Parameters: parameters}
+	url = parameters[common.InodeURL]
 	delete(parameters, common.InodeURL)
 	delete(parameters, common.NetNSInodeKey) // a number alone says nothing that can be opened
-	if url == "" {
+	switch {
+	case in.GetType() == noop.MECHANISM: // nothing is made for it, so it is nowhere
+		return out, "", nil
+	case m.offer(in.GetType()).GetSharedMemory():
+		// It is a socket, the peer's own, and the node settles where it is. With a namespace, as
+		// NSM's clients pass it with MEMIF, it is an abstract socket there.
+		parameters[paramOwner] = fmt.Sprintf("%d:%d", p.UID, p.GID)
+		delete(parameters, memif.SocketFilename)
+		delete(parameters, common.InterfaceNameKey)
+		if in.GetType() != memif.MECHANISM {
+			url = ""
+		}
+	case url == "":
 		url = "file:///proc/self/ns/net"
 	}
-	ref, err := m.namespace(ctx, p, url)
-	if err != nil {
-		return nil, fmt.Errorf("parameter %s: %w", common.InodeURL, err)
-	}
-	parameters[paramNetns] = ref
-	return &models.Mechanism{Type: in.GetType(), Parameters: parameters}, nil
-}
-
-// socketFromNSM gives a mechanism that is a socket its form in a record: it is the
-// peer's own, and the node settles where it is. With a namespace, as NSM's clients pass
-// it with MEMIF, it is an abstract socket there.
-func (m *Manager) socketFromNSM(ctx context.Context, p peer, mechanism string, parameters map[string]string) (*models.Mechanism, error) {
-	parameters[paramOwner] = fmt.Sprintf("%d:%d", p.UID, p.GID)
-	url := parameters[common.InodeURL]
-	for _, name := range []string{common.InodeURL, common.NetNSInodeKey, memif.SocketFilename, common.InterfaceNameKey} {
-		delete(parameters, name)
-	}
-	if url != "" && mechanism == memif.MECHANISM {
-		ref, err := m.namespace(ctx, p, url)
-		if err != nil {
-			return nil, fmt.Errorf("parameter %s: %w", common.InodeURL, err)
-		}
-		parameters[paramNetns] = ref
-	}
-	return &models.Mechanism{Type: mechanism, Parameters: parameters}, nil
+	return out, url, nil
 }
 
 // checkClient refuses what the client itself got wrong before an endpoint is asked.
