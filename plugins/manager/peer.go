@@ -80,6 +80,7 @@ func (m *Manager) namespace(ctx context.Context, p peer, url string) (ref string
 	return ref, err
 }
 
+// refer is namespace, whose errors say which parameter is meant.
 func (m *Manager) refer(ctx context.Context, p peer, url string) (string, error) {
 	path, isFile := strings.CutPrefix(url, "file://")
 	if isFile || strings.HasPrefix(url, "/") {

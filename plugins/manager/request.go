@@ -292,20 +292,18 @@ func (m *Manager) try(ctx context.Context, r *request, e *models.Endpoint, candi
 	opened := m.openPassed(ctx, r, cancel)
 	answer, err := m.ask(asked, cc, r, next)
 	wrong := opened()
-	if err != nil {
-		if unheard(err) && before != next.url {
-			m.closeEndpoint(r.id, r.conn.Clone(), next.url, "") // it may have agreed
-		}
-		err = &refusal{err}
+	switch {
+	case before == next.url: // it has the connection, as it was
+	case err != nil && unheard(err):
+		m.closeEndpoint(r.id, r.conn.Clone(), next.url, "") // it may have agreed
+	case err == nil && wrong != nil:
+		m.closeEndpoint(r.id, answer.conn, next.url, "")
 	}
-	if wrong != nil {
-		if err == nil && before != next.url {
-			m.closeEndpoint(r.id, answer.conn, next.url, "")
-		}
-		err = wrong
-	}
-	if err != nil {
-		return nil, err
+	switch {
+	case wrong != nil:
+		return nil, wrong
+	case err != nil:
+		return nil, &refusal{err}
 	}
 	m.answered(r.id, next.url)
 	x, err := m.compose(asked, r, next, answer)

@@ -123,7 +123,8 @@ func (m *Manager) mechanismFromNSM(p peer, in *networkservice.Mechanism) (out *m
 	return out, url, nil
 }
 
-// checkClient refuses what the client itself got wrong before an endpoint is asked.
+// checkClient refuses what the client itself got wrong before an endpoint is asked, but for what its
+// descriptors lead to, see openPassed.
 func (m *Manager) checkClient(r *request) error {
 	for _, w := range r.wants {
 		if r.peer.agent == nil && !m.serves(w.record.Type) {

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -195,24 +194,6 @@ func (a *Agent) Log() string {
 
 // Pid of the running process.
 func (a *Agent) Pid() int { return a.cmd.Process.Pid }
-
-// Stat reads the numbers of /proc/PID/stat that are wanted, by their places in proc(5), from 4 on.
-func Stat(t testing.TB, pid int, places ...int) []int {
-	t.Helper()
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	const first = 3 // the place of what follows the program's name, which may hold spaces
-	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
-	numbers := make([]int, len(places))
-	for i, place := range places {
-		if numbers[i], err = strconv.Atoi(fields[place-first]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return numbers
-}
 
 // Exited is closed when the process has ended.
 func (a *Agent) Exited() <-chan struct{} { return a.exited }

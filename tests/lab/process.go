@@ -2,7 +2,10 @@ package lab
 
 import (
 	"bufio"
+	"fmt"
+	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -78,4 +81,22 @@ func (p *Process) Interrupt(t testing.TB) {
 		t.Fatal(err)
 	}
 	_ = p.cmd.Wait() // interrupted, which is what it says
+}
+
+// Stat reads the numbers of /proc/PID/stat that are wanted, by their places in proc(5), from 4 on.
+func Stat(t testing.TB, pid int, places ...int) []int {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const first = 3 // the place of what follows the program's name, which may hold spaces
+	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+	numbers := make([]int, len(places))
+	for i, place := range places {
+		if numbers[i], err = strconv.Atoi(fields[place-first]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return numbers
 }
