@@ -29,6 +29,7 @@ import (
 // node is an agent as far as this room goes, with a dataplane in memory.
 type node struct {
 	t       *testing.T
+	lab     *lab
 	name    string
 	dir     string
 	etcd    *view
@@ -97,7 +98,7 @@ func (l *lab) start(name string) *node {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	n := &node{t: l.t, name: name, dir: dir, etcd: &view{memory: l.etcd}, plane: &dataplane{there: map[string]string{}},
+	n := &node{t: l.t, lab: l, name: name, dir: dir, etcd: &view{memory: l.etcd}, plane: &dataplane{there: map[string]string{}},
 		bridges: &segment{members: map[string][]string{}}, wires: newWires(), log: &logged{}, offers: offersOf("KERNEL", "VXLAN", "BRIDGE"), keys: models.NewKeys("/patchbay/v1", name)}
 	l.ca.Write(dir, identitytest.Node(name))
 	n.path = newUnderlay(l.t)

@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -38,7 +39,7 @@ type endpoint struct {
 	ended  chan struct{}
 }
 
-// serve starts an endpoint on a node and registers it.
+// serve starts an endpoint on a node and registers it; all nodes that can have heard of it then.
 func (n *node) serve(name, service string) *endpoint {
 	n.t.Helper()
 	e := &endpoint{t: n.t, name: name, at: n, conns: map[string]*networkservice.Connection{},
@@ -57,6 +58,14 @@ func (n *node) serve(name, service string) *endpoint {
 		&registry.NetworkServiceEndpoint{Name: name, NetworkServiceNames: []string{service}, Url: "unix://" + socket})
 	if err != nil {
 		n.t.Fatal(err)
+	}
+	for _, other := range n.lab.nodes {
+		eventually(n.t, 5*time.Second, "node "+other.name+" to hear of "+name, func() error {
+			if other.m.run.Err() == nil && other.etcd.Up() == nil && other.m.registry.endpoint(name) == nil {
+				return errors.New("it has not")
+			}
+			return nil
+		})
 	}
 	return e
 }
