@@ -37,7 +37,7 @@ type node struct {
 	vnis    *tunnels
 	bridges *segment
 	devices Devices
-	passed  func() (string, error) // what becomes of a descriptor that is passed; nil: it is a namespace
+	passed  atomic.Pointer[func() (string, error)] // see passes
 	wires   *wires
 	path    *underlay // between it and the other nodes
 	id      *identity.Identity
@@ -233,8 +233,8 @@ func (n *node) empty() error {
 type anyNamespace struct{ *node }
 
 func (a anyNamespace) FromDescriptor(f *os.File, _ int) (string, error) {
-	if a.passed != nil {
-		return a.passed()
+	if f := a.passed.Load(); f != nil && *f != nil {
+		return (*f)()
 	}
 	return "ns-of-a-descriptor", nil
 }

@@ -14,6 +14,9 @@ import (
 	"go.patchbay.dev/plugins/fdpass"
 )
 
+// passes says what becomes of a descriptor that is passed; nil: it is a namespace.
+func (n *node) passes(f func() (string, error)) { n.passed.Store(&f) }
+
 // requestPassing asks for a connection in a namespace that is passed as a descriptor.
 func (n *node) requestPassing(id, service string) (*networkservice.Connection, error) {
 	n.t.Helper()
@@ -35,7 +38,7 @@ func (n *node) requestPassing(id, service string) (*networkservice.Connection, e
 func TestTheEndpointIsAskedMeanwhile(t *testing.T) {
 	n := newLab(t).start("a")
 	e := n.serve("e", "svc")
-	n.passed = func() (string, error) {
+	n.passes(func() (string, error) {
 		eventually(t, 10*time.Second, "the endpoint to be asked", func() error {
 			if e.requests() == 0 {
 				return errors.New("it is not")
@@ -43,7 +46,7 @@ func TestTheEndpointIsAskedMeanwhile(t *testing.T) {
 			return nil
 		})
 		return "the-place", nil
-	}
+	})
 	if _, err := n.requestPassing("c", "svc"); err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +60,7 @@ func TestTheEndpointIsAskedMeanwhile(t *testing.T) {
 func TestADescriptorThatIsNoNamespace(t *testing.T) {
 	refused := func(t *testing.T, n *node, e *endpoint) {
 		t.Helper()
-		n.passed = func() (string, error) { return "", errors.New("it is a file") }
+		n.passes(func() (string, error) { return "", errors.New("it is a file") })
 		start := time.Now()
 		_, err := n.requestPassing("c", "svc")
 		if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "mechanism KERNEL: parameter inodeURL: it is a file") {
@@ -86,7 +89,7 @@ func TestADescriptorThatIsNoNamespace(t *testing.T) {
 		if err := n.empty(); err != nil {
 			t.Error(err)
 		}
-		n.passed = nil
+		n.passes(nil)
 		if _, err := n.requestPassing("c", "svc"); err != nil { // nothing stands in the way of the next
 			t.Error(err)
 		}
@@ -101,7 +104,7 @@ func TestADescriptorThatIsNoNamespace(t *testing.T) {
 		if x, _, ok := n.m.Records.Lookup("c"); !ok || x.GetRequest().GetEndpointUrl() == "" {
 			t.Error("it has gone")
 		}
-		n.passed = nil
+		n.passes(nil)
 		if _, err := n.requestPassing("c", "svc"); err != nil {
 			t.Error(err)
 		}
