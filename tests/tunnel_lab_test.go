@@ -58,7 +58,7 @@ func twoVPPs(t *testing.T) (a, b *tunnelNode) {
 	near, far, _ := wire(t)
 	node := func(name, address string) *tunnelNode {
 		addresses := [2]string{"10.77.0." + address, "fd77::" + address}
-		return tunnelNodeOn(t, vpptest.Start(t), addresses, onWire(name, addresses)...)
+		return tunnelNodeOn(t, vpptest.Start(t, vpptest.Sleeping()), addresses, onWire(name, addresses)...)
 	}
 	a, b = node(near, "1"), node(far, "2")
 	a.reaches(t, b)

@@ -17,7 +17,7 @@ func TestVPPAndTheSpeaker(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: a veth pair")
 	}
-	v := vpptest.Start(t)
+	v := vpptest.Start(t, vpptest.Sleeping())
 	near, far := fmt.Sprintf("pbe%d", os.Getpid()), fmt.Sprintf("pbf%d", os.Getpid())
 	ip := func(args string) {
 		t.Helper()

@@ -55,6 +55,9 @@ func Config(lines ...string) Option {
 	return func(c *config) { c.extra = append(c.extra, lines...) }
 }
 
+// Sleeping has it sleep between its rounds. Where interfaces are polled it takes a processor else, and tests share two.
+func Sleeping() Option { return Config("unix { poll-sleep-usec 100 }") }
+
 // Find looks for VPP in $VPP_PREFIX, /opt/vpp and PATH; the version is its release, "25.10".
 func Find() (path, version string, ok bool) {
 	found.once.Do(func() {
