@@ -36,10 +36,11 @@ lab-down: ## removes what make lab has made, also after it was killed
 	bin/patchbay lab down
 
 # Every part of the suite writes go test's JSON into one summary, which fails if one did. The
-# card with SR-IOV takes part where make test-vm has fetched its machine.
+# integration tests are named first: they take longest, and mostly wait, so that the others run
+# beside them. The card with SR-IOV takes part where make test-vm has fetched its machine.
 test: testdeps build ## all tests, and what real parts they ran against
 	go build -o bin/summary ./tests/summary
-	{ go test -race -timeout 30m -json $(TESTFLAGS) ./... || true; \
+	{ go test -race -timeout 30m -json $(TESTFLAGS) ./tests ./... || true; \
 	  (cd tests/nsm && go test -race -timeout 30m -json $(TESTFLAGS) ./...) || true; \
 	  $(if $(TESTFLAGS),,PATCHBAY_TEST_VM=cached go test -count=1 -timeout 6m -json -run TestCards/interfaces ./tests/vm || true;) \
 	} | bin/summary

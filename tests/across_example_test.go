@@ -16,6 +16,7 @@ import (
 // GRE, which both prefer: they take VXLAN. The same two workloads on one node share memory,
 // through VPP or, where the network service says so, with nothing in between.
 func TestAcrossWhatBothEndsCan(t *testing.T) {
+	t.Parallel()
 	l := lab.StartNodes(t, nodes.Options{
 		Nodes: 2, VPP: lab.AllVPP, Config: map[string]string{"mechanisms.prefer": "[GRE]"},
 		Without: func(node int) []string {

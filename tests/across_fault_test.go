@@ -43,6 +43,7 @@ func (s *across) twin(t *testing.T, n *lab.Node) *lab.Endpoint {
 }
 
 func TestAcrossAgentRestartLosesNoPacket(t *testing.T) {
+	t.Parallel()
 	s := newAcross(t, nodes.Options{Nodes: 2})
 	conn := s.connect(t, "c1", "nsm0")
 	f := startFlow(t, s.ns, "10.0.1.2")
@@ -64,6 +65,7 @@ func TestAcrossAgentRestartLosesNoPacket(t *testing.T) {
 }
 
 func TestAcrossEndpointMovesWhenItsNodeDies(t *testing.T) {
+	t.Parallel()
 	s := newAcross(t, nodes.Options{Nodes: 3})
 	s.connect(t, "c1", "nsm0")
 	awaitPing(t, s.ns, "10.0.1.2")
@@ -96,6 +98,7 @@ func TestAcrossEndpointMovesWhenItsNodeDies(t *testing.T) {
 }
 
 func TestAcrossEndpointThatDiesIsReplaced(t *testing.T) {
+	t.Parallel()
 	s := newAcross(t, nodes.Options{Nodes: 3})
 	s.connect(t, "c1", "nsm0")
 	awaitPing(t, s.ns, "10.0.1.2")
@@ -117,6 +120,7 @@ func TestAcrossEndpointThatDiesIsReplaced(t *testing.T) {
 // Two agents that cannot reach each other, and an endpoint that is nowhere else: the
 // status says so, and all is well when the path is.
 func TestAcrossPathBetweenAgentsBreaksAndComesBack(t *testing.T) {
+	t.Parallel()
 	s := newBeside(t)
 	s.connect(t, "c1", "nsm0")
 	awaitPing(t, s.ns, "10.0.1.2")
@@ -156,6 +160,7 @@ func newBeside(t *testing.T) *across {
 
 // A node that etcd does not hear loses its lease, and lives: what it carries goes on.
 func TestAcrossAgentIsCutOffFromEtcd(t *testing.T) {
+	t.Parallel()
 	s := newBeside(t)
 	conn := s.connect(t, "c1", "nsm0")
 	f := startFlow(t, s.ns, "10.0.1.2")
@@ -203,6 +208,7 @@ func TestAcrossAgentIsCutOffFromEtcd(t *testing.T) {
 }
 
 func TestAcrossOneMemberOfEtcdIsLost(t *testing.T) {
+	t.Parallel()
 	s := newAcross(t, nodes.Options{Nodes: 3})
 	s.connect(t, "c1", "nsm0")
 	f := startFlow(t, s.ns, "10.0.1.2")

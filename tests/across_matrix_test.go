@@ -198,6 +198,7 @@ var families = []string{"IPv4", "IPv6"}
 // between two nodes with VPP. Over IPv4 the mechanism is the endpoint's, over IPv6 the
 // client's; the other end is an interface of the kernel, from which is pinged.
 func TestMatrixBetweenTwoVPPs(t *testing.T) {
+	t.Parallel()
 	m := newMatrix(t, lab.AllVPP, "KERNEL", "MEMIF", "VHOST_USER")
 	for family, name := range families {
 		for _, r := range remotes {
@@ -224,6 +225,7 @@ func offered(t *testing.T, n *lab.Node, mechanism string) {
 
 // The same with the kernel's dataplane: a tunnel is itself the workload's interface.
 func TestMatrixBetweenTwoKernels(t *testing.T) {
+	t.Parallel()
 	m := newMatrix(t, nil, "KERNEL")
 	for family, name := range families {
 		for _, r := range remotes {
@@ -237,6 +239,7 @@ func TestMatrixBetweenTwoKernels(t *testing.T) {
 
 // VPP at the client's end and the kernel at the endpoint's, and the other way round.
 func TestMatrixBetweenVPPAndKernel(t *testing.T) {
+	t.Parallel()
 	for _, first := range []string{"VPP", "kernel"} {
 		t.Run("client on "+first, func(t *testing.T) {
 			m := newMatrix(t, func(n int) bool { return (n == 1) == (first == "VPP") }, "KERNEL")

@@ -35,6 +35,7 @@ func logOf(t *testing.T, n *lab.Node) string {
 // What the tunnels go through breaks, while the agents hear each other. That an agent, or
 // VPP, is restarted is no such thing.
 func TestAcrossTunnelPathBreaks(t *testing.T) {
+	t.Parallel()
 	agents := func(t *testing.T, s *across) {
 		f := startFlow(t, s.ns, "10.0.1.2")
 		for n, end := range map[*lab.Node]func(){s.far: s.far.Kill, s.near: s.near.Stop} {

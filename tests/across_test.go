@@ -169,6 +169,7 @@ func manyBytes(t *testing.T, from, to *lab.Namespace, address string) {
 }
 
 func TestAcrossConnectAndLeaveNothing(t *testing.T) {
+	t.Parallel()
 	s := newAcross(t, nodes.Options{Nodes: 2})
 	conn := s.connect(t, "c1", "nsm0")
 	s.ns.Ping(t, "10.0.1.2")
@@ -216,6 +217,7 @@ func TestAcrossConnectAndLeaveNothing(t *testing.T) {
 
 // Nothing is left on either side when one of both fails.
 func TestAcrossHalfMadeConnectionsGo(t *testing.T) {
+	t.Parallel()
 	s := newAcross(t, nodes.Options{Nodes: 2})
 	t.Run("the endpoint's side", func(t *testing.T) {
 		s.endpoint.Intercept(func(context.Context, *networkservice.NetworkServiceRequest) (*networkservice.Connection, error) {

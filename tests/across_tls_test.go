@@ -30,6 +30,7 @@ func certified(t *testing.T, s *across, n *lab.Node) (dir string) {
 // Certificates that will not do are refused with the reason, and good ones in their place are
 // taken without a restart of the agent whose they are; what is connected stays so.
 func TestAcrossCertificatesAreReplaced(t *testing.T) {
+	t.Parallel()
 	s := newAcross(t, nodes.Options{Nodes: 2})
 	far, near := certified(t, s, s.far), certified(t, s, s.near)
 	stranger, err := nodes.NewAuthority()

@@ -71,6 +71,7 @@ func TestBridgesMoveToVPPWhenItComes(t *testing.T) {
 // Addresses are unique on all nodes, also of connections with one id, and a node that has no
 // tunnel address says whom it does not reach.
 func TestABridgesServiceOnTwoNodes(t *testing.T) {
+	t.Parallel()
 	l := lab.StartNodes(t, nodes.Options{Nodes: 2})
 	n1, n2 := l.List[0], l.List[1]
 	(&switched{agent: n1.Agent}).apply(t, lan1)

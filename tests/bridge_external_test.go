@@ -13,6 +13,7 @@ import (
 // Two nodes whose bridge is connected by an SDN, here a bridge in a namespace: the agents make
 // no tunnels, and each node's uplink leads there.
 func TestABridgeWhoseNodesAnSDNConnects(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		vpp  func(node int) bool

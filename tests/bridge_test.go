@@ -23,6 +23,7 @@ const leaves = 1500 - 20 - 8 - 8 - 14
 
 // Three nodes with three members each are one segment, whatever happens to one of them.
 func TestBridgeOverThreeNodes(t *testing.T) {
+	t.Parallel()
 	for _, c := range meshes {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSegment(t, nodes.Options{Nodes: 3, VPP: c.vpp}, 3)
