@@ -20,6 +20,7 @@ import (
 
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
 
+	"go.patchbay.dev/plugins/fdpass"
 	"go.patchbay.dev/tests/lab"
 )
 
@@ -142,8 +143,10 @@ func (b *bed) ask(t *testing.T, client *lab.Client) (*networkservice.Connection,
 	b.n++
 	ns := b.ns[b.n%len(b.ns)]
 	in := lab.NewRequest(t, fmt.Sprintf("c%d", b.n), "fw", ns, fmt.Sprintf("nsm%d", b.n))
+	own := ns.Open(t) // as the floor has its own open
+	defer own.Close()
 	start := time.Now()
-	conn, err := client.Pass(t.Context(), in, ns)
+	conn, err := client.Request(t.Context(), in, fdpass.Send(own))
 	took := time.Since(start)
 	check(t, err)
 	return conn, took
@@ -165,10 +168,12 @@ func (b *bed) compare(t *testing.T, f *floor, call, l *lab.Client) figures {
 		bares = append(bares, once)
 		ns := b.ns[i%len(b.ns)]
 		in := lab.NewRequest(t, fmt.Sprint("call", i), "fw", ns, "nsm0")
+		own := ns.Open(t)
 		start := time.Now()
-		_, err := call.Pass(t.Context(), in, ns)
+		_, err := call.Request(t.Context(), in, fdpass.Send(own))
 		called = append(called, once+time.Since(start))
 		check(t, err)
+		own.Close()
 		leasts = append(leasts, b.turn(t, l))
 		agents = append(agents, b.turn(t, b.client))
 	}
