@@ -1,6 +1,6 @@
 // Package tests holds what needs several rooms at once: a real agent process, real
-// network namespaces, real etcd. Tests of several nodes, which mostly wait for them, run two
-// at a time when all others are done.
+// network namespaces, real etcd. Tests of several nodes, which mostly wait for them, run
+// when all others are done, one on each processor.
 package tests
 
 import (
