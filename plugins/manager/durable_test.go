@@ -91,7 +91,6 @@ func TestADurableRequestIsDeletedWhileItIsBeingAsked(t *testing.T) {
 	l := newLab(t)
 	a, b := l.start("a"), l.start("b")
 	e := b.serve("fw-1", "fw")
-	a.hears(e)
 	e.mu.Lock() // it takes its time
 	answer := sync.OnceFunc(e.mu.Unlock)
 	defer answer()

@@ -100,6 +100,7 @@ func (l *lab) start(name string) *node {
 	}
 	n := &node{t: l.t, lab: l, name: name, dir: dir, etcd: &view{memory: l.etcd}, plane: &dataplane{there: map[string]string{}},
 		bridges: &segment{members: map[string][]string{}}, wires: newWires(), log: &logged{}, offers: offersOf("KERNEL", "VXLAN", "BRIDGE"), keys: models.NewKeys("/patchbay/v1", name)}
+	n.passes(namespace)
 	l.ca.Write(dir, identitytest.Node(name))
 	n.path = newUnderlay(l.t)
 	n.run()
@@ -229,14 +230,11 @@ func (n *node) empty() error {
 	return nil
 }
 
-// anyNamespace takes what is passed for a namespace, unless the node has something to say of that.
+// anyNamespace takes every path for a namespace, and a descriptor for what the node says it is.
 type anyNamespace struct{ *node }
 
-func (a anyNamespace) FromDescriptor(f *os.File, _ int) (string, error) {
-	if f := a.passed.Load(); f != nil && *f != nil {
-		return (*f)()
-	}
-	return "ns-of-a-descriptor", nil
+func (a anyNamespace) FromDescriptor(*os.File, int) (string, error) {
+	return (*a.passed.Load())()
 }
 func (anyNamespace) FromPath(p string) (string, error) { return p, nil }
 func (anyNamespace) File(string) (*os.File, error)     { return nil, os.ErrNotExist }

@@ -14,8 +14,11 @@ import (
 	"go.patchbay.dev/plugins/fdpass"
 )
 
-// passes says what becomes of a descriptor that is passed; nil: it is a namespace.
+// passes says what becomes of the descriptors that are passed from now on.
 func (n *node) passes(f func() (string, error)) { n.passed.Store(&f) }
+
+// namespace is what becomes of a descriptor unless a test wants otherwise.
+func namespace() (string, error) { return "ns-of-a-descriptor", nil }
 
 // requestPassing asks for a connection in a namespace that is passed as a descriptor.
 func (n *node) requestPassing(id, service string) (*networkservice.Connection, error) {
@@ -89,7 +92,7 @@ func TestADescriptorThatIsNoNamespace(t *testing.T) {
 		if err := n.empty(); err != nil {
 			t.Error(err)
 		}
-		n.passes(nil)
+		n.passes(namespace)
 		if _, err := n.requestPassing("c", "svc"); err != nil { // nothing stands in the way of the next
 			t.Error(err)
 		}
@@ -104,7 +107,7 @@ func TestADescriptorThatIsNoNamespace(t *testing.T) {
 		if x, _, ok := n.m.Records.Lookup("c"); !ok || x.GetRequest().GetEndpointUrl() == "" {
 			t.Error("it has gone")
 		}
-		n.passes(nil)
+		n.passes(namespace)
 		if _, err := n.requestPassing("c", "svc"); err != nil {
 			t.Error(err)
 		}

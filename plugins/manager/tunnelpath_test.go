@@ -96,7 +96,6 @@ func TestAPathThatBreaksIsLeft(t *testing.T) {
 		t.Fatalf("%d paths are watched on a, %d on b", a.paths(), b.paths())
 	}
 	twin := other.serve("fw-2", "fw")
-	a.hears(twin)
 	a.wires.set(true, b)
 	b.wires.set(true, a)
 	if took := a.connectedTo("c1", 10*time.Second, twin); took > detected {

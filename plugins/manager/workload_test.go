@@ -39,7 +39,7 @@ type endpoint struct {
 	ended  chan struct{}
 }
 
-// serve starts an endpoint on a node and registers it; all nodes that can have heard of it then.
+// serve starts an endpoint on a node and registers it. When it returns, all nodes that run and reach etcd know of it.
 func (n *node) serve(name, service string) *endpoint {
 	n.t.Helper()
 	e := &endpoint{t: n.t, name: name, at: n, conns: map[string]*networkservice.Connection{},
@@ -60,14 +60,22 @@ func (n *node) serve(name, service string) *endpoint {
 		n.t.Fatal(err)
 	}
 	for _, other := range n.lab.nodes {
-		eventually(n.t, 5*time.Second, "node "+other.name+" to hear of "+name, func() error {
-			if other.m.run.Err() == nil && other.etcd.Up() == nil && other.m.registry.endpoint(name) == nil {
-				return errors.New("it has not")
-			}
-			return nil
-		})
+		if other.m.run.Err() == nil && other.etcd.Up() == nil {
+			other.hears(e)
+		}
 	}
 	return e
+}
+
+// hears waits until a node knows of an endpoint.
+func (n *node) hears(e *endpoint) {
+	n.t.Helper()
+	eventually(n.t, 5*time.Second, n.name+" to hear of "+e.name, func() error {
+		if n.m.registry.endpoint(e.name) == nil {
+			return errors.New("it has not")
+		}
+		return nil
+	})
 }
 
 // die ends the endpoint's process; its registration stays until its lease ends.

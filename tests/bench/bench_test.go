@@ -143,7 +143,13 @@ func (b *bed) ask(t *testing.T, client *lab.Client) (*networkservice.Connection,
 	b.n++
 	ns := b.ns[b.n%len(b.ns)]
 	in := lab.NewRequest(t, fmt.Sprintf("c%d", b.n), "fw", ns, fmt.Sprintf("nsm%d", b.n))
-	own := ns.Open(t) // as the floor has its own open
+	return timed(t, client, in, ns)
+}
+
+// timed makes a request and gives the time to its reply. The client has its namespace open, as the floor has its.
+func timed(t *testing.T, client *lab.Client, in *networkservice.NetworkServiceRequest, ns *lab.Namespace) (*networkservice.Connection, time.Duration) {
+	t.Helper()
+	own := ns.Open(t)
 	defer own.Close()
 	start := time.Now()
 	conn, err := client.Request(t.Context(), in, fdpass.Send(own))
@@ -167,13 +173,8 @@ func (b *bed) compare(t *testing.T, f *floor, call, l *lab.Client) figures {
 		once := f.once(t)
 		bares = append(bares, once)
 		ns := b.ns[i%len(b.ns)]
-		in := lab.NewRequest(t, fmt.Sprint("call", i), "fw", ns, "nsm0")
-		own := ns.Open(t)
-		start := time.Now()
-		_, err := call.Request(t.Context(), in, fdpass.Send(own))
-		called = append(called, once+time.Since(start))
-		check(t, err)
-		own.Close()
+		_, took := timed(t, call, lab.NewRequest(t, fmt.Sprint("call", i), "fw", ns, "nsm0"), ns)
+		called = append(called, once+took)
 		leasts = append(leasts, b.turn(t, l))
 		agents = append(agents, b.turn(t, b.client))
 	}

@@ -55,7 +55,8 @@ func Config(lines ...string) Option {
 	return func(c *config) { c.extra = append(c.extra, lines...) }
 }
 
-// Sleeping has it sleep between its rounds. Where interfaces are polled it takes a processor else, and tests share two.
+// Sleeping has it sleep for 0.1 ms between its rounds. A VPP that polls an interface takes a whole processor without, and
+// tests with several VPPs share two; where packets come in bursts, their rings overflow with it.
 func Sleeping() Option { return Config("unix { poll-sleep-usec 100 }") }
 
 // Find looks for VPP in $VPP_PREFIX, /opt/vpp and PATH; the version is its release, "25.10".
