@@ -64,12 +64,12 @@ func (n *Namespaces) lasting(ns *Namespace, pid int) (string, error) {
 	r := ref{id: ns.id, cookie: cookie, boot: n.boot}
 	ns.ref, ns.cookie = r.String(), cookie
 	// While ns is open its inode is nobody else's, so that a path with it leads there.
-	if leads(n.finder.path(ns.id), ns.id) {
+	if ns.lies(n.finder.path(ns.id)) {
 		return ns.ref, nil
 	}
 	path := fmt.Sprintf("/proc/%d/ns/net", pid)
 	n.finder.hint(ns.id, path) // and not what a scan did not find a moment ago
-	if leads(path, ns.id) {
+	if ns.lies(path) {
 		return ns.ref, nil
 	}
 	found, err := n.find(r)
@@ -79,10 +79,17 @@ func (n *Namespaces) lasting(ns *Namespace, pid int) (string, error) {
 	return ns.ref, found.Close()
 }
 
-// leads tells whether a path leads to what has this identity.
-func leads(path string, id identity) bool {
+// lies tells whether a path leads to the namespace, so that others than the agent keep it.
+func (ns *Namespace) lies(path string) bool {
+	if time.Since(ns.seen) < fresh {
+		return true
+	}
 	var st unix.Stat_t
-	return path != "" && unix.Stat(path, &st) == nil && identity{st.Dev, st.Ino} == id
+	if path == "" || unix.Stat(path, &st) != nil || (identity{st.Dev, st.Ino}) != ns.id {
+		return false
+	}
+	ns.seen = time.Now()
+	return true
 }
 
 // find opens the namespace that once came as a descriptor.

@@ -17,6 +17,9 @@ const (
 	linger = 300 * time.Millisecond
 	// maxIdle bounds how many stay open.
 	maxIdle = 256
+	// fresh is for how long a look at where a namespace lies is believed: less than a connection takes, whose
+	// steps would each look. One that ends meanwhile ends as one would right after the look.
+	fresh = 5 * time.Millisecond
 )
 
 // idleNamespaces were opened and may be used again. Each is one user's at a time.
@@ -58,7 +61,7 @@ func (n *Namespaces) reuseNamed(ref string) *Namespace {
 	ns := p.order[i]
 	p.forget(ns)
 	p.mu.Unlock()
-	if leads(n.finder.path(ns.id), ns.id) {
+	if ns.lies(n.finder.path(ns.id)) {
 		return ns
 	}
 	if err := ns.close(); err != nil {

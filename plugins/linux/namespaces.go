@@ -152,6 +152,7 @@ type Namespace struct {
 	cookie uint64
 	// since when it is idle, while it is.
 	since time.Time
+	seen  time.Time // when a path was last seen to lead to it
 }
 
 // OwnRef is the reference to the agent's own namespace, where a forwarder has its ends of
