@@ -48,8 +48,14 @@ func TestLinesAreWrittenLateAndTogether(t *testing.T) {
 		has(3, "a b x=1 c d e")
 		time.Sleep(time.Second)
 		has(3, "a b x=1 c d e")
-		log.Info(strings.Repeat("f", lateBytes)) // who logs so much waits
-		if n, _ := w.seen(); n != 4 {
+		changes := []string{"now"}
+		log.Info("f", "what", changes) // would be another later
+		changes[0] = "later"
+		has(4, "a b x=1 c d e f what=[now]")
+		for range lateLines { // who logs so much waits
+			log.Info("g")
+		}
+		if n, _ := w.seen(); n != 5 {
 			t.Errorf("%d writes", n)
 		}
 	})
