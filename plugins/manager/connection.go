@@ -47,7 +47,7 @@ func (m *Manager) Changed(id string, desired *models.CrossConnect, s *models.Cro
 		m.announce(id, c)
 		return
 	}
-	conn, err := replied(desired)
+	conn, err := m.repliedAt(id, desired)
 	if err != nil {
 		m.Log.Warn("the connection on record cannot be read", "connection", id, "err", err)
 		return
@@ -333,6 +333,32 @@ func (m *Manager) known(id string) (*models.CrossConnect, *networkservice.Connec
 		return nil, nil, false
 	}
 	return c.record, c.conn, c.lost == ""
+}
+
+// composed is a connection that is being put on record.
+type composed struct {
+	record *models.CrossConnect
+	conn   *networkservice.Connection
+}
+
+// remember keeps what a record was composed of until forget, so that it is not read from it again.
+func (m *Manager) remember(x *models.CrossConnect, conn *networkservice.Connection) (forget func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.composed[x.Id] = composed{x, conn}
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.composed, x.Id)
+	}
+}
+
+// repliedAt is the connection of a record, as it was composed or as it is read from it. m.mu is held.
+func (m *Manager) repliedAt(id string, x *models.CrossConnect) (*networkservice.Connection, error) {
+	if c, ok := m.composed[id]; ok && c.record == x {
+		return c.conn, nil
+	}
+	return replied(x)
 }
 
 // replied reads the connection as it was last replied from a record.

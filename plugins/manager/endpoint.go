@@ -77,28 +77,28 @@ func (m *Manager) call(ctx context.Context, cc *grpc.ClientConn, r *request, nex
 	return a, nil
 }
 
-// compose makes the record of a connection from what the client wants and the endpoint
-// answered.
-func (m *Manager) compose(ctx context.Context, r *request, next *hop, a *answer) (*models.CrossConnect, error) {
+// compose makes the record of a connection, and the connection as it is replied, from what the client wants and the
+// endpoint answered. Neither is to be changed afterwards.
+func (m *Manager) compose(ctx context.Context, r *request, next *hop, a *answer) (x *models.CrossConnect, out *networkservice.Connection, err error) {
 	mine, decision, err := m.decide(r, next, a.conn.GetMechanism())
 	if err != nil {
-		return nil, unfit(err)
+		return nil, nil, unfit(err)
 	}
 	theirs, err := m.theirs(ctx, r, next, a)
 	if err != nil {
-		return nil, unfit(err)
+		return nil, nil, unfit(err)
 	}
-	out := m.reply(r, next.endpoint, a.conn, mine.nsm)
+	out = m.reply(r, next.endpoint, a.conn, mine.nsm)
 	packed, err := anypb.New(out)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	x := attachments(out.GetContext())
+	x = attachments(out.GetContext())
 	x.Id, x.NetworkService, x.Payload, x.Decision = r.id, out.NetworkService, out.Payload, decision.Reasons
 	x.Path = pathOf(decision, m.path(r))
 	x.Client.Mechanism, x.Endpoint.Mechanism = proto.CloneOf(mine.record), theirs
 	if err := m.settleDevices(ctx, r, x, a.peer); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	x.Request = &models.Request{
 		Connection:  packed,
@@ -113,7 +113,7 @@ func (m *Manager) compose(ctx context.Context, r *request, next *hop, a *answer)
 	if r.record != nil {
 		x.Request.Owner = r.record.Request.Owner // root may refresh without taking it over
 	}
-	return x, nil
+	return x, out, nil
 }
 
 // unfit is why what an endpoint has answered cannot be taken.

@@ -9,13 +9,14 @@ import (
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"go.patchbay.dev/models"
 )
 
 // establish writes the record and waits until the dataplane matches it. When that fails,
 // or the client has gone, what was before is restored: the record it had, or none.
-func (m *Manager) establish(ctx context.Context, r *request, x *models.CrossConnect, data []byte) (*networkservice.Connection, error) {
+func (m *Manager) establish(ctx context.Context, r *request, x *models.CrossConnect, conn *networkservice.Connection, data []byte) (*networkservice.Connection, error) {
 	s, err := m.write(ctx, x.Id, data)
 	if err == nil {
 		err = ctx.Err()
@@ -32,21 +33,36 @@ func (m *Manager) establish(ctx context.Context, r *request, x *models.CrossConn
 		return nil, err
 	}
 	m.settled(x.Id)
-	out, err := replied(x)
-	if err != nil {
-		return nil, err
-	}
 	if r.peer.agent != nil {
-		return out, nil // a tunnel's parameters are those that were agreed
+		return conn.Clone(), nil // a tunnel's parameters are those that were agreed; its times are shifted
 	}
-	if out.Mechanism.Parameters == nil {
-		out.Mechanism.Parameters = map[string]string{}
+	return withMechanism(conn, told(conn.Mechanism, s.GetClient().GetParameters())), nil
+}
+
+// told is a mechanism as the client is told it: with what the dataplane has settled, without what is ours alone.
+func told(in *networkservice.Mechanism, settled map[string]string) *networkservice.Mechanism {
+	out := in.Clone()
+	if out.Parameters == nil {
+		out.Parameters = map[string]string{}
 	}
-	maps.Copy(out.Mechanism.Parameters, s.GetClient().GetParameters())
+	maps.Copy(out.Parameters, settled)
 	for _, name := range []string{paramNetns, paramOwner, paramPort} {
-		delete(out.Mechanism.Parameters, name)
+		delete(out.Parameters, name)
 	}
-	return out, nil
+	return out
+}
+
+// withMechanism is a connection with another mechanism; they share all else.
+func withMechanism(conn *networkservice.Connection, mechanism *networkservice.Mechanism) *networkservice.Connection {
+	out := &networkservice.Connection{}
+	to := out.ProtoReflect()
+	conn.ProtoReflect().Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		to.Set(field, v)
+		return true
+	})
+	to.SetUnknown(conn.ProtoReflect().GetUnknown())
+	out.Mechanism = mechanism
+	return out
 }
 
 // write puts a record that was begun, and waits for what becomes of it.

@@ -127,6 +127,7 @@ type Manager struct {
 
 	mu          sync.Mutex
 	connections map[string]*connection // by the id of the record
+	composed    map[string]composed    // by the id of the record, see remember
 	segments    map[string]string      // id of the record by the id of our own path segment
 	asking      map[asking]int         // requests to other nodes under way
 	monitors    map[*monitor]struct{}
@@ -154,6 +155,7 @@ func New(o Options) *Manager {
 		health:      health.NewServer(),
 		farewells:   farewells{under: map[farewell]chan struct{}{}},
 		connections: map[string]*connection{},
+		composed:    map[string]composed{},
 		segments:    map[string]string{},
 		asking:      map[asking]int{},
 		monitors:    map[*monitor]struct{}{},

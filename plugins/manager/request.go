@@ -306,9 +306,10 @@ func (m *Manager) try(ctx context.Context, r *request, e *models.Endpoint, candi
 		return nil, &refusal{err}
 	}
 	m.answered(r.id, next.url)
-	x, err := m.compose(asked, r, next, answer)
+	x, conn, err := m.compose(asked, r, next, answer)
 	var data []byte
 	if err == nil {
+		defer m.remember(x, conn)()
 		if data, err = m.Records.Begin(x); err != nil {
 			err = unfit(err)
 		}
@@ -317,7 +318,7 @@ func (m *Manager) try(ctx context.Context, r *request, e *models.Endpoint, candi
 		m.closeEndpoint(r.id, answer.conn, next.url, x.GetEndpoint().GetMechanism().GetParameters()[paramNetns])
 		return nil, &refusal{err}
 	}
-	out, err := m.establish(ctx, r, x, data)
+	out, err := m.establish(ctx, r, x, conn, data)
 	if err != nil && (before != next.url || next.bridge() != "") {
 		m.closeEndpoint(r.id, answer.conn, next.url, x.Endpoint.Mechanism.Parameters[paramNetns])
 	}
