@@ -26,7 +26,8 @@ type Metrics struct {
 	applies      prometheus.Histogram
 	calls        *prometheus.CounterVec
 	callTimes    *prometheus.HistogramVec
-	operations   sync.Map // operation by call and result
+	// Found once: to find them by their labels each time takes longer than to count, and a request makes a dozen calls.
+	methods, operations, outcomes sync.Map
 }
 
 // Buckets in seconds: from what a call costs to what a client waits.
@@ -69,13 +70,14 @@ func (m *Metrics) Handler() http.Handler {
 
 // Request counts a request of an NSM client.
 func (m *Metrics) Request(method string, code codes.Code, took time.Duration) {
-	m.requests.WithLabelValues(method, code.String()).Inc()
-	m.durations.WithLabelValues(method).Observe(took.Seconds())
+	found(&m.methods, [2]string{method, code.String()}, func(l [2]string) timed {
+		return timed{m.requests.WithLabelValues(l[:]...), m.durations.WithLabelValues(l[0])}
+	}).took(took)
 }
 
 // Negotiation counts the outcome of a negotiation for one mechanism.
 func (m *Metrics) Negotiation(mechanism, outcome string) {
-	m.negotiations.WithLabelValues(mechanism, outcome).Inc()
+	found(&m.outcomes, [2]string{mechanism, outcome}, func(l [2]string) prometheus.Counter { return m.negotiations.WithLabelValues(l[:]...) }).Inc()
 }
 
 // Applied counts one operation of the engine.
@@ -99,20 +101,29 @@ func (m *Metrics) DataplaneCall(message string, took time.Duration, err error) {
 	m.call(message, result, took)
 }
 
-// operation are the metrics of one call on the dataplane with one result. A request makes a dozen
-// calls: to find these by their labels each time takes longer than to count.
-type operation struct {
+// call counts one operation on the dataplane.
+func (m *Metrics) call(name, result string, took time.Duration) {
+	found(&m.operations, [2]string{name, result}, func(l [2]string) timed {
+		return timed{m.calls.WithLabelValues(l[:]...), m.callTimes.WithLabelValues(l[0])}
+	}).took(took)
+}
+
+// timed are the metrics of what is counted by its result, and timed.
+type timed struct {
 	count prometheus.Counter
 	times prometheus.Observer
 }
 
-// call counts one operation on the dataplane.
-func (m *Metrics) call(name, result string, took time.Duration) {
-	key := [2]string{name, result}
-	o, ok := m.operations.Load(key)
+func (t timed) took(d time.Duration) {
+	t.count.Inc()
+	t.times.Observe(d.Seconds())
+}
+
+// found is what was made for these labels, of those that are known.
+func found[T any](known *sync.Map, labels [2]string, made func(labels [2]string) T) T {
+	v, ok := known.Load(labels)
 	if !ok {
-		o, _ = m.operations.LoadOrStore(key, operation{m.calls.WithLabelValues(name, result), m.callTimes.WithLabelValues(name)})
+		v, _ = known.LoadOrStore(labels, made(labels))
 	}
-	o.(operation).count.Inc()
-	o.(operation).times.Observe(took.Seconds())
+	return v.(T)
 }
