@@ -24,10 +24,10 @@ type connection struct {
 	healing healing                    // of the endpoint's loss
 	asked   time.Time                  // when its record came
 	orphan  *time.Timer                // runs while the agent that asked for it does not know it
-	event   *networkservice.Connection // as last told to monitors
-	eventOf *networkservice.Connection // conn, when that was made of it
-	spared  bool                       // it could not be refreshed, for etcd was away
-	was     bool                       // its links were up at some time: a workload connects to its socket in its own time
+	told    *networkservice.Connection // conn and state as monitors know them; nil: they do not
+	state   networkservice.State
+	spared  bool // it could not be refreshed, for etcd was away
+	was     bool // its links were up at some time: a workload connects to its socket in its own time
 }
 
 // Changed takes in what became of a record: desired is nil when it is gone or not valid,
@@ -148,20 +148,30 @@ func (m *Manager) announce(id string, c *connection) {
 		state = networkservice.State_RESELECT_REQUESTED
 	}
 	m.durables.touch(id)
-	if c.eventOf == c.conn && c.event.State == state {
+	if c.told == c.conn && c.state == state {
 		return
 	}
-	e := ours(c.conn)
-	e.State = state
-	c.eventOf = c.conn
-	if proto.Equal(e, c.event) {
+	was, before := c.told, c.state
+	c.told, c.state = c.conn, state
+	if was != nil && before == state && proto.Equal(was, c.conn) {
 		return
 	}
-	if c.event != nil && c.event.State != state {
+	if was != nil && before != state {
 		m.Log.Info("connection", "connection", id, "state", state.String(), "reason", reasonOf(c, state))
 	}
-	c.event = e
-	m.send(networkservice.ConnectionEventType_UPDATE, c.record.Request, e)
+	if len(m.monitors) > 0 {
+		m.send(networkservice.ConnectionEventType_UPDATE, c.record.Request, c.event())
+	}
+}
+
+// event is a connection as monitors see it, nil if they do not know it.
+func (c *connection) event() *networkservice.Connection {
+	if c.told == nil {
+		return nil
+	}
+	e := ours(c.told)
+	e.State = c.state
+	return e
 }
 
 // reasonOf is why a connection is in a state. What its status says of a loss outlives that for

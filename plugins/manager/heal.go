@@ -78,7 +78,7 @@ func (m *Manager) heal(id string, c *connection) {
 // watched tells whether a client hears of a connection by itself. m.mu is held.
 func (m *Manager) watched(c *connection) bool {
 	for w := range m.monitors {
-		if w.agent == nil && c.event != nil && w.sees(c.record.Request, c.event) {
+		if w.agent == nil && c.told != nil && w.sees(c.record.Request, c.event()) {
 			return true
 		}
 	}

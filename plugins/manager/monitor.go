@@ -43,8 +43,8 @@ func (m *Manager) MonitorConnections(selector *networkservice.MonitorScopeSelect
 	}
 	m.mu.Lock()
 	for _, c := range m.connections {
-		if c.event != nil && w.sees(c.record.Request, c.event) {
-			initial.Connections[c.event.Id] = c.event
+		if e := c.event(); e != nil && w.sees(c.record.Request, e) {
+			initial.Connections[e.Id] = e
 		}
 	}
 	for a := range m.asking {
