@@ -160,10 +160,10 @@ func (p *Plugin) CheckMechanism(side models.Side, m *models.Mechanism) error {
 	return err
 }
 
-// Hint gives the parameters of a mechanism that this node settles itself.
-func (p *Plugin) Hint(mechanism, id string, side models.Side, path string) map[string]string {
+// Hint gives the parameters of a mechanism that this node settles itself, if there are any.
+func (p *Plugin) Hint(mechanism, id string, side models.Side, path func() string) map[string]string {
 	if h, ok := p.mechanisms[mechanism].(Hinter); ok {
-		return h.Hint(id, side, path)
+		return h.Hint(id, side, path())
 	}
 	return nil
 }

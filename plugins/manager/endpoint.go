@@ -156,7 +156,10 @@ func pathOf(d *negotiation.Decision, policy string) string {
 // sockets that the agent owns, for a server with a full backlog would hold up all of VPP.
 func (m *Manager) ownSocket(r *request, answered *networkservice.Mechanism) error {
 	socket := answered.GetParameters()[memif.SocketFilename]
-	if here := m.hints(r, answered.GetType())[memif.SocketFilename]; socket != "" && here != "" && socket != here {
+	if socket == "" {
+		return nil
+	}
+	if here := m.hints(r, answered.GetType())[memif.SocketFilename]; here != "" && socket != here {
 		return fmt.Errorf("it listens on %s %q itself; an endpoint must connect to %q, which it was offered", memif.SocketFilename, socket, here)
 	}
 	return nil
@@ -165,11 +168,14 @@ func (m *Manager) ownSocket(r *request, answered *networkservice.Mechanism) erro
 // hints are the parameters that an endpoint is offered with a mechanism: what the node
 // settles by itself, such as where its socket will be.
 func (m *Manager) hints(r *request, mechanism string) map[string]string {
-	q := m.question(r, nil)
-	q.Endpoint.Only = mechanism
-	path := ""
-	if d, err := negotiation.Decide(q); err == nil {
-		path = pathOf(d, m.path(r))
+	path := func() string {
+		q := m.question(r, nil)
+		q.Endpoint.Only = mechanism
+		d, err := negotiation.Decide(q)
+		if err != nil {
+			return ""
+		}
+		return pathOf(d, m.path(r))
 	}
 	if h := m.Records.Hint(mechanism, r.id, models.EndpointSide, path); h != nil {
 		return h

@@ -34,8 +34,8 @@ type Records interface {
 	// CheckMechanism says why the node would refuse a mechanism at one end of a record.
 	CheckMechanism(side models.Side, m *models.Mechanism) error
 	// Hint gives the parameters of a mechanism that the node settles before the workload
-	// answers, nil if there are none.
-	Hint(mechanism, id string, side models.Side, path string) map[string]string
+	// answers, nil if there are none. It asks for the path where that matters.
+	Hint(mechanism, id string, side models.Side, path func() string) map[string]string
 	// Lookup gives a record that is in etcd, and its status; desired is nil when it is not valid.
 	Lookup(id string) (desired *models.CrossConnect, status *models.CrossConnectStatus, ok bool)
 	// Await waits until the record at revision is programmed or has failed.
