@@ -15,6 +15,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/credentials"
@@ -24,6 +25,9 @@ import (
 // Limit is how many received descriptors a connection keeps. One message of the kernel's
 // holds at most 253 (SCM_MAX_FD), so all of it fits.
 const Limit = 256
+
+// patience bounds the wait for a descriptor that a peer says it has passed.
+const patience = 2 * time.Second
 
 // ErrLost says that the kernel dropped descriptors because this process may have no more.
 var ErrLost = errors.New("descriptors were dropped because this process has too many open (RLIMIT_NOFILE)")
@@ -81,12 +85,13 @@ func (c *Conn) Peer() Peer { return c.peer }
 // waits until it comes. Each call returns a duplicate of its own, close-on-exec, that the
 // caller closes. What a client sends by [Send] is here before the handler of its call runs.
 // What it sends by grpcfd is too, unless more than 64 wait to be sent: it keeps the rest for
-// its next write. So a second or two is long enough to wait.
+// its next write. So two seconds are long enough to wait.
 //
-// The errors are ctx's; one that is net.ErrClosed when the connection is closed; or
-// [ErrLost].
+// The errors are ctx's; context.DeadlineExceeded after two seconds, too; one that is net.ErrClosed when the connection
+// is closed; or [ErrLost].
 func (c *Conn) Receive(ctx context.Context, dev, ino uint64) (*os.File, error) {
 	want := inode{dev, ino}
+	bounded := ctx
 	for {
 		f, arrived, err := c.look(want)
 		if err != nil {
@@ -95,10 +100,15 @@ func (c *Conn) Receive(ctx context.Context, dev, ino uint64) (*os.File, error) {
 		if f != nil {
 			return f, nil
 		}
+		if bounded == ctx { // mostly it is here
+			var cancel context.CancelFunc
+			bounded, cancel = context.WithTimeout(ctx, patience)
+			defer cancel()
+		}
 		select {
 		case <-arrived:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("receive descriptor %s: the peer has not sent it: %w", want, ctx.Err())
+		case <-bounded.Done():
+			return nil, fmt.Errorf("receive descriptor %s: the peer has not sent it: %w", want, bounded.Err())
 		}
 	}
 }

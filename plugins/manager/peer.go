@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/common"
 	"google.golang.org/grpc/codes"
@@ -67,10 +66,6 @@ func (m *Manager) isRoot(p peer) bool {
 // change everything.
 func (m *Manager) may(p peer, owner string) bool { return p.owner() == owner || m.isRoot(p) }
 
-// descriptorWait bounds the wait for a descriptor that a peer says it has passed; it
-// travels with the request itself.
-const descriptorWait = 2 * time.Second
-
 // namespace turns an NSM inodeURL into a lasting reference: inode:// for a descriptor
 // that the peer passed, file:// for a path.
 func (m *Manager) namespace(ctx context.Context, p peer, url string) (ref string, err error) {
@@ -93,8 +88,6 @@ func (m *Manager) refer(ctx context.Context, p peer, url string) (string, error)
 	if p.conn == nil {
 		return "", fmt.Errorf("%s: no descriptor can be passed on this connection; use the unix socket", url)
 	}
-	ctx, cancel := context.WithTimeout(ctx, descriptorWait)
-	defer cancel()
 	f, err := p.conn.Receive(ctx, dev, ino)
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {

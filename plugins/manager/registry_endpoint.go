@@ -122,8 +122,6 @@ func (m *Manager) endpointURL(ctx context.Context, p peer, url string) (string, 
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, descriptorWait)
-	defer cancel()
 	f, err := p.conn.Receive(ctx, dev, ino)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", url, err)

@@ -136,9 +136,7 @@ func TestAReplyHasAllThatTheAgentNeeds(t *testing.T) {
 		t.Fatal(err)
 	}
 	passed, _ := fdpass.FromPeer(&from)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	f, err := passed.Receive(ctx, dev, ino)
+	f, err := passed.Receive(t.Context(), dev, ino)
 	if err != nil {
 		t.Fatal(err)
 	}
