@@ -60,7 +60,7 @@ func (m *Manager) Changed(id string, desired *models.CrossConnect, s *models.Cro
 	moved := c.record.GetRequest().GetEndpointUrl() != desired.Request.EndpointUrl
 	m.relink(c, desired.Request)
 	m.through(desired)
-	segment := ours(conn).Id
+	segment := ownSegment(conn)
 	if c.segment != segment {
 		delete(m.segments, c.segment)
 		m.segments[segment] = id

@@ -9,7 +9,6 @@ import (
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"go.patchbay.dev/models"
 )
@@ -54,14 +53,9 @@ func told(in *networkservice.Mechanism, settled map[string]string) *networkservi
 
 // withMechanism is a connection with another mechanism; they share all else.
 func withMechanism(conn *networkservice.Connection, mechanism *networkservice.Mechanism) *networkservice.Connection {
-	out := &networkservice.Connection{}
-	to := out.ProtoReflect()
-	conn.ProtoReflect().Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		to.Set(field, v)
-		return true
-	})
-	to.SetUnknown(conn.ProtoReflect().GetUnknown())
-	out.Mechanism = mechanism
+	out := &networkservice.Connection{Id: conn.Id, NetworkService: conn.NetworkService, Mechanism: mechanism, Context: conn.Context,
+		Labels: conn.Labels, Path: conn.Path, NetworkServiceEndpointName: conn.NetworkServiceEndpointName, Payload: conn.Payload, State: conn.State}
+	out.ProtoReflect().SetUnknown(conn.ProtoReflect().GetUnknown())
 	return out
 }
 

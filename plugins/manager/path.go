@@ -80,6 +80,14 @@ func ours(conn *networkservice.Connection) *networkservice.Connection {
 	return c
 }
 
+// ownSegment is the id of this agent's own segment of a connection.
+func ownSegment(conn *networkservice.Connection) string {
+	if next := int(conn.Path.Index) + 1; next < len(conn.Path.PathSegments) {
+		return conn.Path.PathSegments[next].Id
+	}
+	return conn.Id
+}
+
 // recordID is the id of the record of a caller's connection: the caller's own id where
 // it can be one, so that users find it, else a hash of it.
 func recordID(id string) string {
