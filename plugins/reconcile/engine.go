@@ -59,11 +59,14 @@ type Engine struct {
 	started bool // Start was called
 	open    bool // work may be done
 	stopped bool
-	workers int
-	hired   int  // workers that did not begin yet
+	workers int  // that work
+	hired   int  // of them, those that did not begin yet
+	resting int  // workers that wait for a call
 	telling bool // OnStatus is being called
 	passes  int  // surveys under way
 	waits   []waiter
+
+	call chan struct{} // has a worker begin that rests
 }
 
 // New returns an engine that only collects until Start.
@@ -80,7 +83,8 @@ func New(o Options) *Engine {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	e := &Engine{opts: o, registry: map[string]*kind{}, kinds: map[string]*kind{}, groups: map[string]*group{}}
+	e := &Engine{opts: o, registry: map[string]*kind{}, kinds: map[string]*kind{}, groups: map[string]*group{},
+		call: make(chan struct{}, o.Workers)}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
 }

@@ -234,16 +234,29 @@ func TestStats(t *testing.T) {
 	})
 }
 
-// The engine has no goroutine of its own: what is idle costs nothing.
-func TestNothingRunsWhenNothingIsToBeDone(t *testing.T) {
+// Workers stay and wait for more; no others are hired while they do, and Stop sends them home.
+func TestWorkersStay(t *testing.T) {
 	begin(t, func(t *testing.T, r *rig) {
 		synctest.Wait()
 		before := runtime.NumGoroutine()
 		r.failing("create link/bad", errFake)
 		r.want("c1", "link/a", "v1", "link/bad", "v1", "join/a", "v1 ns/a")
 		synctest.Wait()
+		hired := runtime.NumGoroutine() - before
+		if hired < 1 || hired > r.opts.Workers {
+			t.Errorf("%d goroutines stay, want 1 to %d", hired, r.opts.Workers)
+		}
+		for i := range 20 {
+			r.want(fmt.Sprint("d", i), fmt.Sprint("link/d", i), "v1")
+			synctest.Wait()
+		}
+		if n := runtime.NumGoroutine() - before; n > hired {
+			t.Errorf("%d goroutines for more of the same, want %d", n, hired)
+		}
+		r.Stop()
+		synctest.Wait()
 		if n := runtime.NumGoroutine(); n > before {
-			t.Errorf("%d goroutines, want %d", n, before)
+			t.Errorf("%d goroutines after Stop, %d before there was work", n, before)
 		}
 	})
 }

@@ -16,7 +16,7 @@ func (e *Engine) enqueue(v *value) {
 	}
 }
 
-// hire starts as many workers as there is work for, and somebody to tell the news.
+// hire has as many workers begin as there is work for, and somebody to tell the news.
 func (e *Engine) hire() {
 	if !e.open || e.stopped {
 		return
@@ -25,7 +25,12 @@ func (e *Engine) hire() {
 	for range n {
 		e.workers++
 		e.hired++
-		e.wg.Go(e.work)
+		if e.resting > 0 {
+			e.resting--
+			e.call <- struct{}{}
+		} else {
+			e.wg.Go(e.work)
+		}
 	}
 	if n > 0 {
 		// What was begun last waits for this goroutine to pause, or for another processor that looks for work
@@ -38,8 +43,20 @@ func (e *Engine) hire() {
 	}
 }
 
-// work does what is ready until nothing is, and then tells the news if nobody does.
+// work is a worker: it stays until Stop, since the stack of a new one is copied several times as it grows.
 func (e *Engine) work() {
+	for {
+		e.shift()
+		select {
+		case <-e.call:
+		case <-e.ctx.Done():
+			return
+		}
+	}
+}
+
+// shift does what is ready until nothing is, and then tells the news if nobody does.
+func (e *Engine) shift() {
 	e.mu.Lock()
 	e.hired--
 	for {
@@ -56,9 +73,10 @@ func (e *Engine) work() {
 	e.workers--
 	if e.news.len() > 0 && !e.telling {
 		e.tell()
-	} else {
-		e.unlock()
+		e.mu.Lock()
 	}
+	e.resting++
+	e.unlock()
 }
 
 // task is a step of a value on its way through a worker.
