@@ -3,7 +3,6 @@ package linux
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -78,10 +77,15 @@ func (ns *Namespace) SetLink(index int, ch Change) (l Link, err error) {
 	if err != nil {
 		return l, err
 	}
-	requests := []request{newRequest(unix.RTM_SETLINK, 0, ch.parts(index, ns.n.group)...)}
+	var requests []request
 	if ch.Quiet { // before it is up, when the kernel makes up an address
-		requests = slices.Insert(requests, 0, quiet(index))
+		requests = append(requests, quiet(index))
 	}
+	if ch.Up && ch.Alias != "" { // before it is up, when IPv6 looks at all routes of the namespace for any change
+		requests = append(requests, newRequest(unix.RTM_SETLINK, 0, Change{Alias: ch.Alias}.parts(index, 0)...))
+		ch.Alias = ""
+	}
+	requests = append(requests, newRequest(unix.RTM_SETLINK, 0, ch.parts(index, ns.n.group)...))
 	if l, err = c.change(index, requests...); err != nil {
 		return l, fmt.Errorf("change interface %d in network namespace %q: %w", index, ns.ref, err)
 	}
