@@ -35,16 +35,16 @@ func (m *Manager) establish(ctx context.Context, r *request, x *models.CrossConn
 	if r.peer.agent != nil {
 		return conn.Clone(), nil // a tunnel's parameters are those that were agreed; its times are shifted
 	}
-	return withMechanism(conn, told(conn.Mechanism, s.GetClient().GetParameters())), nil
+	return withMechanism(conn, forClient(conn.Mechanism, s.GetClient().GetParameters())), nil
 }
 
-// told is a mechanism as the client is told it: with what the dataplane has settled, without what is ours alone.
-func told(in *networkservice.Mechanism, settled map[string]string) *networkservice.Mechanism {
+// forClient is a mechanism as the client gets it: with what the dataplane has settled, without what is ours alone.
+func forClient(in *networkservice.Mechanism, status map[string]string) *networkservice.Mechanism {
 	out := in.Clone()
 	if out.Parameters == nil {
 		out.Parameters = map[string]string{}
 	}
-	maps.Copy(out.Parameters, settled)
+	maps.Copy(out.Parameters, status)
 	for _, name := range []string{paramNetns, paramOwner, paramPort} {
 		delete(out.Parameters, name)
 	}

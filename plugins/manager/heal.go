@@ -77,8 +77,9 @@ func (m *Manager) heal(id string, c *connection) {
 
 // watched tells whether a client hears of a connection by itself. m.mu is held.
 func (m *Manager) watched(c *connection) bool {
+	e := c.event()
 	for w := range m.monitors {
-		if w.agent == nil && c.told != nil && w.sees(c.record.Request, c.event()) {
+		if w.agent == nil && e != nil && w.sees(c.record.Request, e) {
 			return true
 		}
 	}
