@@ -13,12 +13,7 @@ func TestOnlyTheMonitorHasSlack(t *testing.T) {
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.Open("/proc/self/task")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	threads, err := dir.Readdirnames(-1)
+	threads, err := threadsOfThis()
 	if err != nil {
 		t.Fatal(err)
 	}
