@@ -89,7 +89,8 @@ func TestABridgeIsChangedInPlace(t *testing.T) {
 	d := full()
 	d.Flood, d.UnknownUnicast, d.MACAge = false, false, time.Hour
 	asked := w.messages(func() { w.domain(d, peers...) })
-	if slices.ContainsFunc(asked, func(m string) bool { return !strings.HasPrefix(m, "bridge_") }) {
+	// VPP may still be telling of the members' interfaces, which are looked at then.
+	if slices.ContainsFunc(asked, func(m string) bool { return !strings.HasPrefix(m, "bridge_") && m != "sw_interface_dump" }) {
 		t.Errorf("another flag asked for %v", asked)
 	}
 	w.sends("m1", macOf("m1"), broadcast)
