@@ -30,14 +30,18 @@ func SetTimerSlack() error {
 			return nil // none has come meanwhile, started by one that was yet to be set
 		}
 		set = now
+		var errs []error
 		for i, t := range threads {
 			slack := promptSlack
 			if i == 1 { // the runtime begins with the monitor
 				slack = monitorSlack
 			}
 			if err := os.WriteFile("/proc/"+t+"/timerslack_ns", []byte(slack), 0); err != nil && !errors.Is(err, os.ErrNotExist) { // that has ended
-				return fmt.Errorf("set the timer slack: %w", err)
+				errs = append(errs, fmt.Errorf("set the timer slack: %w", err))
 			}
+		}
+		if len(errs) > 0 {
+			return errors.Join(errs...)
 		}
 	}
 }
