@@ -7,6 +7,7 @@ import (
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"go.patchbay.dev/models"
 	"go.patchbay.dev/plugins/identity"
@@ -122,4 +123,54 @@ func (m *Manager) send(t networkservice.ConnectionEventType, r *models.Request, 
 			close(w.events)
 		}
 	}
+}
+
+// announce tells monitors of a connection if what they see of it has changed. m.mu is held.
+func (m *Manager) announce(id string, c *connection) {
+	state := networkservice.State_UP
+	c.was = c.was || c.status.GetState() == models.State_UP
+	waits := !c.was && c.status.GetState() == models.State_DOWN
+	switch {
+	case c.lost != "" || c.status != nil && c.status.State != models.State_UP && !waits:
+		state = networkservice.State_DOWN
+	case c.leave:
+		state = networkservice.State_RESELECT_REQUESTED
+	}
+	m.durables.touch(id)
+	if c.told == c.conn && c.state == state {
+		return
+	}
+	was, before := c.told, c.state
+	c.told, c.state = c.conn, state
+	if was != nil && before == state && proto.Equal(was, c.conn) {
+		return
+	}
+	if was != nil && before != state {
+		m.Log.Info("connection", "connection", id, "state", state.String(), "reason", reasonOf(c, state))
+	}
+	if len(m.monitors) > 0 {
+		m.send(networkservice.ConnectionEventType_UPDATE, c.record.Request, c.event())
+	}
+}
+
+// event is a connection as monitors see it, nil if they do not know it.
+func (c *connection) event() *networkservice.Connection {
+	if c.told == nil {
+		return nil
+	}
+	e := ours(c.told)
+	e.State = c.state
+	return e
+}
+
+// reasonOf is why a connection is in a state. What its status says of a loss outlives that for
+// a moment.
+func reasonOf(c *connection, s networkservice.State) string {
+	switch {
+	case s == networkservice.State_UP:
+		return ""
+	case c.lost != "":
+		return c.lost
+	}
+	return c.status.GetReason()
 }

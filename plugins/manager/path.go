@@ -74,18 +74,18 @@ func leave(conn *networkservice.Connection, index int) {
 // ours is the connection as this agent's own segment sees it, for monitors.
 func ours(conn *networkservice.Connection) *networkservice.Connection {
 	c := conn.Clone()
-	if next := int(c.Path.Index) + 1; next < len(c.Path.PathSegments) {
-		leave(c, next)
-	}
+	leave(c, ownIndex(c))
 	return c
 }
 
 // ownSegment is the id of this agent's own segment of a connection.
 func ownSegment(conn *networkservice.Connection) string {
-	if next := int(conn.Path.Index) + 1; next < len(conn.Path.PathSegments) {
-		return conn.Path.PathSegments[next].Id
-	}
-	return conn.Id
+	return conn.Path.PathSegments[ownIndex(conn)].Id
+}
+
+// ownIndex is where this agent's own segment is, of a connection as its caller sees it: after the caller's, if that is not the last.
+func ownIndex(conn *networkservice.Connection) int {
+	return min(int(conn.Path.Index)+1, len(conn.Path.PathSegments)-1)
 }
 
 // recordID is the id of the record of a caller's connection: the caller's own id where
