@@ -95,8 +95,9 @@ func TestABridgeAnswersItsNetworkService(t *testing.T) {
 		s.agent.WaitReady()
 	}
 	again := s.client.Connect("c1", "lan1", a, "nsm0") // as a client does whose monitor broke
-	if !slices.Equal(addressesOf(again), addressesOf(first)) || ifindex(t, a, "nsm0") != before || mutating(s.agent) != 0 {
-		t.Errorf("after a restart it has %v, had %v; %d operations", addressesOf(again), addressesOf(first), mutating(s.agent))
+	now, operations := ifindex(t, a, "nsm0"), mutating(s.agent)
+	if !slices.Equal(addressesOf(again), addressesOf(first)) || now != before || operations != 0 {
+		t.Errorf("after a restart it has %v on interface %q, had %v on %q; %d operations", addressesOf(again), now, addressesOf(first), before, operations)
 	}
 	f.end(t)
 	if got := len(s.taken()); got != 6 {

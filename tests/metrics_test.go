@@ -29,10 +29,13 @@ func scrape(a *lab.Agent) map[string]float64 {
 	return out
 }
 
-// mutating is how many operations the agent has made on the dataplane since it started.
+// mutating is how many operations the agent has made on the dataplane since it started; -1 if it does not say.
 func mutating(a *lab.Agent) int {
-	n := 0.0
-	for name, v := range scrape(a) {
+	all, n := scrape(a), 0.0
+	if len(all) == 0 {
+		return -1
+	}
+	for name, v := range all {
 		if strings.HasPrefix(name, "patchbay_dataplane_calls_total") {
 			n += v
 		}
